@@ -1,0 +1,71 @@
+"""How native code puts failures and slow callbacks into words: as the running Python's asyncio does.
+
+Called by `_native` off the hot path only. The texts and the keys of the context dictionaries are those
+of `asyncio.events.Handle._run` and `asyncio.base_events.BaseEventLoop._run_once`; where they differ
+between versions of Python, the difference is here.
+"""
+
+from __future__ import annotations
+
+import sys
+from asyncio import base_events, format_helpers
+from asyncio.log import logger
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from ._loop import Loop
+
+
+class _AnyHandle(Protocol):
+    """What `asyncio.Handle` and the native handles have in common."""
+
+    _callback: Any
+    _args: Any
+    _source_traceback: Any
+
+    def _run(self) -> None: ...
+
+
+def _callback_source(loop: Loop, handle: _AnyHandle) -> str:
+    if sys.version_info >= (3, 13):
+        return format_helpers._format_callback_source(  # type: ignore[no-any-return, call-arg, attr-defined, unused-ignore]
+            handle._callback, handle._args, debug=loop.get_debug()
+        )
+    return format_helpers._format_callback_source(handle._callback, handle._args)  # type: ignore[no-any-return, attr-defined, unused-ignore]
+
+
+def callback_failed(loop: Loop, handle: _AnyHandle, exception: BaseException) -> None:
+    """Tell the exception handler that a callback raised `exception`."""
+    context: dict[str, Any] = {
+        "message": f"Exception in callback {_callback_source(loop, handle)}",
+        "exception": exception,
+        "handle": handle,
+    }
+    if handle._source_traceback:
+        context["source_traceback"] = handle._source_traceback
+    loop.call_exception_handler(context)
+
+
+def run_timed(loop: Loop, handle: asyncio.Handle) -> None:
+    """Debug mode: run a handle and log it if it took longer than `slow_callback_duration` seconds."""
+    start = loop.time()
+    loop._current_handle = handle
+    try:
+        handle._run()
+    finally:
+        loop._current_handle = None
+    _log_if_slow(loop, start, lambda: base_events._format_handle(handle))  # type: ignore[attr-defined, unused-ignore]
+
+
+def slow_source(loop: Loop, start: float, source: object) -> None:
+    """Debug mode: log that the callbacks of an I/O source were slow, if they were."""
+    _log_if_slow(loop, start, lambda: repr(source))
+
+
+def _log_if_slow(loop: Loop, start: float, describe: Callable[[], str]) -> None:
+    duration = loop.time() - start
+    if duration >= loop.slow_callback_duration:
+        logger.warning("Executing %s took %.3f seconds", describe(), duration)

@@ -1,0 +1,93 @@
+//! The inbox: the one way from other threads into the loop, and the one lock.
+//!
+//! ```text
+//!   any thread   post: push, then wake the loop if it sleeps
+//!   loop thread  going_to_sleep -> (nothing came?) -> poll -> woke_up -> take
+//! ```
+//!
+//! A sender pushes before it looks at `sleeping`, the loop announces its sleep before it looks at the
+//! queue; both orders are sequentially consistent, so one of them always sees the other. The loop is
+//! woken once per sleep, not once per call.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::ready::Entry;
+use crate::engine::reactor::Reactor;
+
+/// See the module's documentation.
+pub struct Inbox {
+    entries: Mutex<Vec<Entry>>,
+    occupied: AtomicBool,
+    sleeping: AtomicBool,
+    /// What wakes the loop; gone once the loop is closed.
+    reactor: Mutex<Option<Arc<Reactor>>>,
+}
+
+impl Inbox {
+    pub const fn new(reactor: Arc<Reactor>) -> Self {
+        Self {
+            entries: Mutex::new(Vec::new()),
+            occupied: AtomicBool::new(false),
+            sleeping: AtomicBool::new(false),
+            reactor: Mutex::new(Some(reactor)),
+        }
+    }
+
+    /// Adds an entry and wakes the loop if it sleeps.
+    pub fn post(&self, entry: Entry) {
+        {
+            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            entries.push(entry);
+            self.occupied.store(true, Ordering::SeqCst);
+        }
+        self.wake();
+    }
+
+    /// Wakes the loop if it sleeps, once per sleep.
+    pub fn wake(&self) {
+        if self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst) {
+            if let Some(reactor) = &*self.reactor.lock().unwrap_or_else(PoisonError::into_inner) {
+                reactor.waker().wake();
+            }
+        }
+    }
+
+    /// The loop is closed: nobody is woken any more.
+    pub fn close(&self) -> Vec<Entry> {
+        drop(self.reactor.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.take()
+    }
+
+    /// Whether there is something to take; cheap.
+    #[inline]
+    pub fn is_occupied(&self) -> bool {
+        self.occupied.load(Ordering::SeqCst)
+    }
+
+    /// All entries, in the order of their arrival.
+    pub fn take(&self) -> Vec<Entry> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        self.occupied.store(false, Ordering::SeqCst);
+        std::mem::take(&mut *entries)
+    }
+
+    /// Announces that the loop will block. False: something is there already, do not block.
+    pub fn going_to_sleep(&self) -> bool {
+        self.sleeping.store(true, Ordering::SeqCst);
+        if self.is_occupied() {
+            self.woke_up();
+            return false;
+        }
+        true
+    }
+
+    pub fn woke_up(&self) {
+        self.sleeping.store(false, Ordering::SeqCst);
+    }
+
+    /// For the garbage collector: never waits.
+    pub fn visit<R>(&self, body: impl FnOnce(&[Entry]) -> R) -> Option<R> {
+        self.entries.try_lock().ok().map(|entries| body(&entries))
+    }
+}

@@ -1,0 +1,549 @@
+//! Index of the methods that Python calls on the loop; what they do is in the other files.
+//!
+//! The first part are the calls of every callback, timer and task, as `FastMethod`s; the second part
+//! the rest, as ordinary PyO3 methods. Names that start with an underscore are what the running
+//! interpreter's own asyncio classes call on `self`.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::Ordering;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::{Borrowed, intern};
+
+use super::LoopCore;
+use super::ready::Entry;
+use super::watchers::Direction;
+use crate::asyncio::handle::{Args, Call, Handle, HandleCore, TimerHandle};
+use crate::py::call::{self, Arguments, FastMethod, add_fast_method};
+use crate::py::error::os_error;
+use crate::py::imports::imports;
+
+/// Adds the fast methods to the class.
+pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
+    add_fast_method::<LoopCore, CallSoon>(class)?;
+    add_fast_method::<LoopCore, CallSoonThreadsafe>(class)?;
+    add_fast_method::<LoopCore, CallLater>(class)?;
+    add_fast_method::<LoopCore, CallAt>(class)?;
+    add_fast_method::<LoopCore, CreateTask>(class)?;
+    add_fast_method::<LoopCore, AddReader>(class)?;
+    add_fast_method::<LoopCore, AddWriter>(class)?;
+    add_fast_method::<LoopCore, AddReaderUnchecked>(class)?;
+    add_fast_method::<LoopCore, AddWriterUnchecked>(class)
+}
+
+/// The arguments of a method that takes named parameters, then `*args`, then `context=None`.
+struct Bindings<'a, 'py, const N: usize> {
+    named: [Borrowed<'a, 'py, PyAny>; N],
+    rest: &'a [Borrowed<'a, 'py, PyAny>],
+    context: Option<Py<PyAny>>,
+}
+
+impl<'a, 'py, const N: usize> Bindings<'a, 'py, N> {
+    #[inline]
+    fn new(py: Python<'py>, method: &str, names: [&str; N], arguments: Arguments<'a, 'py>) -> PyResult<Self> {
+        let positional = arguments.positional();
+        if positional.len() >= N && arguments.keyword_names().is_none() {
+            let (named, rest) = positional.split_at(N);
+            return Ok(Self { named: std::array::from_fn(|index| named[index]), rest, context: None });
+        }
+        Self::with_keywords(py, method, names, arguments)
+    }
+
+    fn with_keywords(
+        py: Python<'py>,
+        method: &str,
+        names: [&str; N],
+        arguments: Arguments<'a, 'py>,
+    ) -> PyResult<Self> {
+        let positional = arguments.positional();
+        let mut named: [Option<Borrowed<'a, 'py, PyAny>>; N] = std::array::from_fn(|index| positional.get(index).copied());
+        let mut context = None;
+        for (name, value) in arguments.keywords() {
+            if name.is(intern!(py, "context")) || name.eq(intern!(py, "context"))? {
+                context = (!value.is_none()).then(|| value.to_owned().unbind());
+                continue;
+            }
+            let name = name.extract::<String>()?;
+            let Some(index) = names.iter().position(|known| *known == name) else {
+                return Err(PyTypeError::new_err(format!("{method}() got an unexpected keyword argument '{name}'")));
+            };
+            if named[index].replace(value).is_some() {
+                return Err(PyTypeError::new_err(format!("{method}() got multiple values for argument '{name}'")));
+            }
+        }
+        if let Some(index) = named.iter().position(Option::is_none) {
+            return Err(PyTypeError::new_err(format!(
+                "{method}() missing a required positional argument: '{}'",
+                names[index]
+            )));
+        }
+        let named = std::array::from_fn(|index| named[index].expect("all names were found to be bound above"));
+        Ok(Self { named, rest: positional.get(N..).unwrap_or_default(), context })
+    }
+
+    fn args(&self, py: Python<'py>) -> PyResult<Args> {
+        args_of(py, self.rest)
+    }
+}
+
+fn args_of<'py>(py: Python<'py>, values: &[Borrowed<'_, 'py, PyAny>]) -> PyResult<Args> {
+    Ok(match values {
+        [] => Args::None,
+        [argument] => Args::One((*argument).to_owned().unbind()),
+        many => Args::Many(PyTuple::new(py, many.iter().copied())?.unbind()),
+    })
+}
+
+impl LoopCore {
+    /// What `call_soon` and its like check before they schedule anything.
+    fn check_callback(
+        slf: Borrowed<'_, '_, Self>,
+        callback: Borrowed<'_, '_, PyAny>,
+        method: &str,
+        same_thread: bool,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        this.check_open()?;
+        if this.is_debug() {
+            let py = slf.py();
+            if same_thread {
+                slf.call_method0(intern!(py, "_check_thread"))?;
+            }
+            slf.call_method1(intern!(py, "_check_callback"), (callback, method))?;
+        }
+        Ok(())
+    }
+
+    fn new_handle_core<'py>(
+        slf: Borrowed<'_, 'py, Self>,
+        callback: Borrowed<'_, 'py, PyAny>,
+        args: Args,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<HandleCore> {
+        let py = slf.py();
+        let context = match context {
+            Some(context) => context,
+            None => call::copy_context(py)?,
+        };
+        let function = callback.to_owned().unbind();
+        HandleCore::new(py, slf.to_owned().unbind(), Call { function, args }, context)
+    }
+}
+
+/// `call_soon(callback, *args, context=None)`.
+struct CallSoon;
+
+impl FastMethod<LoopCore> for CallSoon {
+    const NAME: &'static CStr = c"call_soon";
+    const DOC: &'static CStr = c"call_soon($self, callback, /, *args, context=None)\n--\n\n\
+        Call callback(*args) in the next turn of the loop, in the order of these calls.\n\n\
+        Returns a handle that can cancel it. Raises RuntimeError when the loop is closed.";
+
+    #[inline]
+    fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let bound = Bindings::new(py, "call_soon", ["callback"], arguments)?;
+        let [callback] = bound.named;
+        LoopCore::check_callback(slf, callback, "call_soon", true)?;
+        let this = slf.get();
+        // A task's own wrappers throw the handle away: they get none.
+        if let (Some(context), false) = (&bound.context, this.is_debug()) {
+            if bound.rest.len() <= 1 && is_task_wrapper(py, callback)? {
+                let argument = bound.rest.first().map(|argument| (*argument).to_owned().unbind());
+                let context = context.clone_ref(py);
+                this.push(py, Entry::Call { function: callback.to_owned().unbind(), argument, context });
+                return Ok(py.None());
+            }
+        }
+        let args = bound.args(py)?;
+        let core = LoopCore::new_handle_core(slf, callback, args, bound.context)?;
+        let handle = Py::new(py, Handle { core })?;
+        this.push(py, Entry::Handle(handle.clone_ref(py)));
+        Ok(handle.into_any())
+    }
+}
+
+/// Whether a callback is the step wrapper of asyncio's C Task, which only asyncio itself can pass.
+#[inline]
+fn is_task_wrapper(py: Python<'_>, callback: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+    static STEP: pyo3::sync::PyOnceLock<Py<PyType>> = pyo3::sync::PyOnceLock::new();
+    let class = callback.get_type();
+    if let Some(step) = STEP.get(py) {
+        return Ok(class.is(step));
+    }
+    // The type has no name in any module; it shows itself with the first task that is started.
+    if class.name()?.to_str()? == "TaskStepMethWrapper" && class.module()?.to_str()? != "__main__" {
+        let heap_type_of_c_task = callback
+            .getattr(intern!(py, "__self__"))
+            .is_ok_and(|task| task.is_instance(imports(py).map_or(task.as_any(), |i| i.task.bind(py))).unwrap_or(false));
+        if heap_type_of_c_task {
+            let _ = STEP.set(py, class.unbind());
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// `call_soon_threadsafe(callback, *args, context=None)`.
+struct CallSoonThreadsafe;
+
+impl FastMethod<LoopCore> for CallSoonThreadsafe {
+    const NAME: &'static CStr = c"call_soon_threadsafe";
+    const DOC: &'static CStr = c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n\
+        Like call_soon(), from any thread: the loop is woken if it sleeps.";
+
+    fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let bound = Bindings::new(py, "call_soon_threadsafe", ["callback"], arguments)?;
+        let [callback] = bound.named;
+        LoopCore::check_callback(slf, callback, "call_soon_threadsafe", false)?;
+        let args = bound.args(py)?;
+        let core = LoopCore::new_handle_core(slf, callback, args, bound.context)?;
+        let handle = Py::new(py, Handle { core })?;
+        let entry = Entry::Handle(handle.clone_ref(py));
+        if slf.get().runs_here() {
+            slf.get().push(py, entry);
+        } else {
+            slf.get().post(entry);
+        }
+        Ok(handle.into_any())
+    }
+}
+
+/// `call_later(delay, callback, *args, context=None)`.
+struct CallLater;
+
+impl FastMethod<LoopCore> for CallLater {
+    const NAME: &'static CStr = c"call_later";
+    const DOC: &'static CStr = c"call_later($self, delay, callback, /, *args, context=None)\n--\n\n\
+        Call callback(*args) after delay seconds, never before.\n\n\
+        Returns a handle that can cancel it and tells when() it is due.";
+
+    fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let bound = Bindings::new(py, "call_later", ["delay", "callback"], arguments)?;
+        let [delay, callback] = bound.named;
+        if delay.is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        let now = LoopCore::now();
+        let (when, given) = match delay.extract::<f64>() {
+            Ok(delay) => (now + delay, None),
+            // Whatever can be added to a float; the error is that of the addition.
+            Err(_) => {
+                let sum = now.into_pyobject(py)?.add(delay)?;
+                (sum.extract::<f64>()?, Some(sum.unbind()))
+            }
+        };
+        LoopCore::schedule_at(slf, callback, when, given, bound.args(py)?, bound.context)
+    }
+}
+
+/// `call_at(when, callback, *args, context=None)`.
+struct CallAt;
+
+impl FastMethod<LoopCore> for CallAt {
+    const NAME: &'static CStr = c"call_at";
+    const DOC: &'static CStr = c"call_at($self, when, callback, /, *args, context=None)\n--\n\n\
+        Call callback(*args) when time() has reached when, in seconds.";
+
+    fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let bound = Bindings::new(py, "call_at", ["when", "callback"], arguments)?;
+        let [when, callback] = bound.named;
+        if when.is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        let seconds = when.extract::<f64>()?;
+        let given = (!when.is_exact_instance_of::<pyo3::types::PyFloat>()).then(|| when.to_owned().unbind());
+        LoopCore::schedule_at(slf, callback, seconds, given, bound.args(py)?, bound.context)
+    }
+}
+
+impl LoopCore {
+    fn schedule_at<'py>(
+        slf: Borrowed<'_, 'py, Self>,
+        callback: Borrowed<'_, 'py, PyAny>,
+        when: f64,
+        given: Option<Py<PyAny>>,
+        args: Args,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        Self::check_callback(slf, callback, "call_at", true)?;
+        let core = Self::new_handle_core(slf, callback, args, context)?;
+        let timer: Py<TimerHandle> = Self::add_timer(&slf, core, when, given)?;
+        Ok(timer.into_any())
+    }
+}
+
+/// `create_task(coro, **kwargs)`.
+struct CreateTask;
+
+impl FastMethod<LoopCore> for CreateTask {
+    const NAME: &'static CStr = c"create_task";
+    const DOC: &'static CStr = c"create_task($self, coro, /, **kwargs)\n--\n\n\
+        Wrap a coroutine in a task of this loop and schedule it.\n\n\
+        Takes the keywords of the running Python: name, context (3.11), eager_start (3.14), and whatever\n\
+        the task factory takes (3.13.3).";
+
+    fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        let imports = imports(py)?;
+        let has_factory = this.state(py, |state| state.task_factory.is_some());
+        // Everything but the plain case is the running interpreter's own code.
+        let [coro] = arguments.positional() else {
+            return Ok(arguments.forward(py, &imports.create_task, &[&slf.to_owned().into_any().unbind()])?.unbind());
+        };
+        if arguments.keyword_names().is_some() || has_factory || this.is_debug() {
+            return Ok(arguments.forward(py, &imports.create_task, &[&slf.to_owned().into_any().unbind()])?.unbind());
+        }
+        this.check_open()?;
+        let values = [coro.as_ptr(), slf.as_ptr()];
+        Ok(call::vectorcall(py, &imports.task, &values, 1, Some(&imports.loop_keyword))?.unbind())
+    }
+}
+
+macro_rules! watch_method {
+    ($name:ident, $python_name:literal, $direction:expr, $checked:literal, $doc:literal) => {
+        struct $name;
+
+        impl FastMethod<LoopCore> for $name {
+            const NAME: &'static CStr = $python_name;
+            const DOC: &'static CStr = $doc;
+
+            fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
+                let py = slf.py();
+                let method = $python_name.to_str().unwrap_or_default();
+                let bound = Bindings::new(py, method, ["fd", "callback"], arguments)?;
+                let [file, callback] = bound.named;
+                let fd = if $checked {
+                    LoopCore::watchable_descriptor(&slf, &file)?
+                } else {
+                    file.extract::<RawFd>()?
+                };
+                let core = LoopCore::new_handle_core(slf, callback, bound.args(py)?, None)?;
+                let handle = LoopCore::watch(&slf, &file, fd, $direction, core)?;
+                Ok(if $checked { py.None() } else { handle.into_any() })
+            }
+        }
+    };
+}
+
+watch_method!(
+    AddReader,
+    c"add_reader",
+    Direction::Read,
+    true,
+    c"add_reader($self, fd, callback, /, *args)\n--\n\n\
+      Call callback(*args) in every turn in which fd (a number, or an object with fileno()) can be read.\n\n\
+      Replaces a reader that was there. Raises RuntimeError when a transport uses fd, ValueError when it is\n\
+      no descriptor, PermissionError when it cannot be polled (a regular file)."
+);
+watch_method!(
+    AddWriter,
+    c"add_writer",
+    Direction::Write,
+    true,
+    c"add_writer($self, fd, callback, /, *args)\n--\n\n\
+      Call callback(*args) in every turn in which fd (a number, or an object with fileno()) can be written.\n\n\
+      Replaces a writer that was there. Raises as add_reader() does."
+);
+watch_method!(
+    AddReaderUnchecked,
+    c"_add_reader",
+    Direction::Read,
+    false,
+    c"_add_reader($self, fd, callback, /, *args)\n--\n\nadd_reader() for asyncio's own transports; returns the handle."
+);
+watch_method!(
+    AddWriterUnchecked,
+    c"_add_writer",
+    Direction::Write,
+    false,
+    c"_add_writer($self, fd, callback, /, *args)\n--\n\nadd_writer() for asyncio's own transports; returns the handle."
+);
+
+#[pymethods]
+impl LoopCore {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(py: Python<'_>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        Self::create().map_err(|error| os_error(py, &error))
+    }
+
+    /// Seconds on the loop's clock, which is that of `time.monotonic()`.
+    fn time(&self) -> f64 {
+        Self::now()
+    }
+
+    /// Whether the loop runs at this moment.
+    fn is_running(&self) -> bool {
+        self.thread.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether `close()` was called.
+    fn is_closed(&self) -> bool {
+        self.is_loop_closed()
+    }
+
+    /// Whether debug mode is on.
+    fn get_debug(&self) -> bool {
+        self.is_debug()
+    }
+
+    /// Makes `run_forever()` return after the turn that runs now: what is ready already still runs.
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// A future of this loop.
+    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let imports = imports(py)?;
+        call::vectorcall(py, &imports.future, &[slf.as_ptr()], 0, Some(&imports.loop_keyword))
+    }
+
+    /// The callable that `create_task()` uses, or None.
+    fn get_task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.task_factory_slot(py)
+    }
+
+    /// Removes the reader of `fd`. False: there was none.
+    fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::unwatch_file(slf, fd, Direction::Read)
+    }
+
+    /// Removes the writer of `fd`. False: there was none.
+    fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::unwatch_file(slf, fd, Direction::Write)
+    }
+
+    fn _remove_reader(&self, py: Python<'_>, fd: RawFd) -> PyResult<bool> {
+        self.unwatch(py, fd, Direction::Read)
+    }
+
+    fn _remove_writer(&self, py: Python<'_>, fd: RawFd) -> PyResult<bool> {
+        self.unwatch(py, fd, Direction::Write)
+    }
+
+    fn _ensure_fd_no_transport(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::watchable_descriptor(slf, fd).map(drop)
+    }
+
+    /// Which directions of `fd` are watched, as a mask of `selectors.EVENT_READ` and `EVENT_WRITE`.
+    fn _watched(&self, py: Python<'_>, fd: RawFd) -> u8 {
+        self.watched_directions(py, fd)
+    }
+
+    fn _check_closed(&self) -> PyResult<()> {
+        self.check_open()
+    }
+
+    /// Runs turns until `stop()`; `run_forever()` of asyncio calls it in a loop that ends then.
+    fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::run(slf)
+    }
+
+    /// Wakes the loop from any thread.
+    fn _write_to_self(&self) {
+        self.inbox.wake();
+    }
+
+    /// Queues a handle of any kind.
+    fn _add_callback(&self, py: Python<'_>, handle: Bound<'_, PyAny>) {
+        let entry = if let Ok(handle) = handle.cast::<Handle>() {
+            Entry::Handle(handle.clone().unbind())
+        } else if let Ok(timer) = handle.cast::<TimerHandle>() {
+            Entry::Timer(timer.clone().unbind())
+        } else {
+            Entry::Foreign(handle.unbind())
+        };
+        self.push(py, entry);
+    }
+
+    /// Drops everything that is scheduled or registered and closes the reactor.
+    fn _close_core(&self, py: Python<'_>) {
+        self.close_core(py);
+    }
+
+    /// The number of the reactor's own descriptor, -1 once closed.
+    fn _reactor_fileno(&self, py: Python<'_>) -> RawFd {
+        self.state(py, |state| state.sources.reactor.as_ref().map_or(-1, |reactor| reactor.as_raw_fd()))
+    }
+
+    /// Lets listeners that lacked a descriptor try again.
+    fn _resume_starved(slf: &Bound<'_, Self>) {
+        Self::resume_starved(slf);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.visit(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.clear();
+    }
+
+    fn _timer_handle_cancelled(&self, _handle: &Bound<'_, PyAny>) {}
+
+    #[getter(_closed)]
+    fn closed_flag(&self) -> bool {
+        self.is_loop_closed()
+    }
+
+    #[setter(_closed)]
+    fn set_closed_flag(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Release);
+    }
+
+    #[getter(_stopping)]
+    fn stopping_flag(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    #[setter(_stopping)]
+    fn set_stopping_flag(&self, stopping: bool) {
+        self.stopping.store(stopping, Ordering::Relaxed);
+    }
+
+    #[getter(_debug)]
+    fn debug_flag(&self) -> bool {
+        self.is_debug()
+    }
+
+    #[setter(_debug)]
+    fn set_debug_flag(&self, debug: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.debug.store(debug.is_truthy()?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// `threading.get_ident()` of the thread that runs the loop, or None.
+    #[getter(_thread_id)]
+    fn thread_id(&self) -> Option<u64> {
+        Some(self.thread.load(Ordering::Relaxed)).filter(|&thread| thread != 0)
+    }
+
+    #[setter(_thread_id)]
+    fn set_thread_id(&self, thread: Option<u64>) -> PyResult<()> {
+        if thread == Some(0) {
+            return Err(PyValueError::new_err("0 is no thread's identifier"));
+        }
+        self.thread.store(thread.unwrap_or_default(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[getter(_task_factory)]
+    fn task_factory_slot(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state(py, |state| state.task_factory.as_ref().map(|factory| factory.clone_ref(py)))
+    }
+
+    #[setter(_task_factory)]
+    fn set_task_factory_slot(&self, py: Python<'_>, factory: Option<Py<PyAny>>) {
+        let _previous = self.state(py, |state| std::mem::replace(&mut state.task_factory, factory));
+    }
+}

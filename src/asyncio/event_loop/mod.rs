@@ -1,0 +1,270 @@
+//! `LoopCore`: the native half of `ironloop.Loop`.
+//!
+//! Owned by the thread that runs it. `State` is lent to short closures that never run Python code;
+//! other threads reach the loop through the inbox. What happens once per callback, timer, event or
+//! task is here; what happens once per loop or per connect call is Python code, most of it the
+//! running interpreter's own (`python/ironloop/_loop.py`).
+//!
+//! ```text
+//!   open --run_forever--> running --stop, exception--> open --close--> closed
+//! ```
+
+mod inbox;
+pub mod methods;
+pub mod ready;
+pub mod report;
+pub mod source;
+mod timers;
+mod turn;
+pub mod watchers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use self::inbox::Inbox;
+use self::ready::Entry;
+use self::source::{Source, Sources};
+use crate::asyncio::handle::TimerHandle;
+use crate::asyncio::transport::listener::Listener;
+use crate::asyncio::transport::stream::StreamTransport;
+use crate::engine;
+use crate::engine::reactor::Reactor;
+use crate::engine::sys::clock::monotonic_ns;
+use crate::engine::sys::epoll::EventBuffer;
+use crate::engine::time::timer_heap::TimerHeap;
+use crate::py::call::{self, thread_ident};
+use crate::py::loop_owned::LoopOwned;
+
+/// Events taken from the kernel at once; the rest comes with the next poll.
+const EVENTS_PER_POLL: usize = 512;
+/// Where small messages are received before they become `bytes` of their own size. It also bounds what one
+/// read takes from a connection, and thereby how long one peer can keep the others waiting.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// The state of the loop's thread.
+pub struct State {
+    pub ready: VecDeque<Entry>,
+    pub timers: TimerHeap<Py<TimerHandle>>,
+    pub sources: Sources,
+    /// Transports that gathered writes during the callback that runs now.
+    pub flush: Vec<Py<StreamTransport>>,
+    /// Listeners that stopped for lack of descriptors.
+    pub starved: Vec<Py<Listener>>,
+    task_factory: Option<Py<PyAny>>,
+    events: Option<EventBuffer>,
+}
+
+/// See the module's documentation.
+#[pyclass(frozen, subclass, weakref, module = "ironloop._native")]
+pub struct LoopCore {
+    state: LoopOwned<State>,
+    scratch: LoopOwned<Box<[u8]>>,
+    inbox: Inbox,
+    closed: AtomicBool,
+    stopping: AtomicBool,
+    debug: AtomicBool,
+    /// `threading.get_ident()` of the thread that runs the loop, 0 when it is not running.
+    thread: AtomicU64,
+    /// Counts callbacks; tells a transport whether two writes belong to the same one.
+    epoch: AtomicU64,
+    /// `State::flush` is not empty.
+    flush_pending: AtomicBool,
+}
+
+impl LoopCore {
+    /// Lends the state to a closure that does not run Python code.
+    #[inline]
+    pub fn state<R>(&self, py: Python<'_>, body: impl FnOnce(&mut State) -> R) -> R {
+        self.state.with(py, body)
+    }
+
+    /// Lends the receive buffer.
+    pub fn scratch<R>(&self, py: Python<'_>, body: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.scratch.with(py, |scratch| body(scratch))
+    }
+
+    /// `time.monotonic()`, in seconds.
+    pub fn now() -> f64 {
+        monotonic_ns() as f64 / 1e9
+    }
+
+    #[inline]
+    pub fn is_debug(&self) -> bool {
+        self.debug.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub fn is_loop_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub fn check_open(&self) -> PyResult<()> {
+        if self.is_loop_closed() {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(())
+    }
+
+    /// Whether the calling thread is the one that runs the loop right now.
+    #[inline]
+    pub fn runs_here(&self) -> bool {
+        self.thread.load(Ordering::Relaxed) == thread_ident()
+    }
+
+    /// The number of the callback that runs now.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Queues an entry behind everything that was queued before, by whatever thread.
+    ///
+    /// From a thread that is not the loop's it goes through the inbox, so that the loop wakes up.
+    #[inline]
+    pub fn push(&self, py: Python<'_>, entry: Entry) {
+        let running = self.thread.load(Ordering::Relaxed);
+        if running != 0 && running != thread_ident() {
+            return self.post(entry);
+        }
+        if self.inbox.is_occupied() {
+            self.drain_inbox(py);
+        }
+        self.state(py, |state| state.ready.push_back(entry));
+    }
+
+    /// Queues an entry from any thread and wakes the loop.
+    pub fn post(&self, entry: Entry) {
+        self.inbox.post(entry);
+    }
+
+    fn drain_inbox(&self, py: Python<'_>) {
+        let entries = self.inbox.take();
+        self.state(py, |state| state.ready.extend(entries));
+    }
+
+    /// `loop.call_soon(function, argument)` for transports, without a handle if nobody would see it.
+    ///
+    /// An override of `call_soon`, in a subclass or on the instance, is honoured.
+    pub fn schedule(
+        slf: &Bound<'_, Self>,
+        function: Bound<'_, PyAny>,
+        argument: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_debug() || overrides(slf, "call_soon")? {
+            let function = function.into_any();
+            let arguments = match argument {
+                Some(argument) => PyTuple::new(py, [function, argument])?,
+                None => PyTuple::new(py, [function])?,
+            };
+            return slf.call_method1(intern!(py, "call_soon"), arguments).map(drop);
+        }
+        this.check_open()?;
+        let context = call::copy_context(py)?;
+        this.push(py, Entry::Call { function: function.unbind(), argument: argument.map(Bound::unbind), context });
+        Ok(())
+    }
+
+    /// Asks for `transport` to be flushed when the callback that runs now returns.
+    pub fn flush_later(&self, py: Python<'_>, transport: Py<StreamTransport>) {
+        self.state(py, |state| state.flush.push(transport));
+        self.flush_pending.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether a method of `LoopCore` is replaced by a subclass or by an attribute of the instance.
+fn overrides(event_loop: &Bound<'_, LoopCore>, name: &str) -> PyResult<bool> {
+    let py = event_loop.py();
+    let class = event_loop.get_type();
+    if !class.getattr(name)?.is(py.get_type::<LoopCore>().getattr(name)?) {
+        return Ok(true);
+    }
+    match event_loop.getattr(intern!(py, "__dict__")) {
+        Ok(attributes) => attributes.cast::<PyDict>()?.contains(name),
+        Err(_) => Ok(false),
+    }
+}
+
+impl LoopCore {
+    fn create() -> engine::Result<Self> {
+        let reactor = Arc::new(Reactor::new()?);
+        Ok(Self {
+            state: LoopOwned::new(State {
+                ready: VecDeque::new(),
+                timers: TimerHeap::new(),
+                sources: Sources::new(Arc::clone(&reactor)),
+                flush: Vec::new(),
+                starved: Vec::new(),
+                task_factory: None,
+                events: Some(EventBuffer::with_capacity(EVENTS_PER_POLL)),
+            }),
+            scratch: LoopOwned::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            inbox: Inbox::new(reactor),
+            closed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            debug: AtomicBool::new(false),
+            thread: AtomicU64::new(0),
+            epoch: AtomicU64::new(1),
+            flush_pending: AtomicBool::new(false),
+        })
+    }
+
+    /// Drops everything that is scheduled or registered and closes the reactor.
+    fn close_core(&self, py: Python<'_>) {
+        self.closed.store(true, Ordering::Release);
+        // All of it is dropped at the end of this function, where nothing is lent any more.
+        let _inbox = self.inbox.close();
+        let _state = self.state(py, State::drain);
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(result) = self.state.visit(|state| state.visit(visit)) {
+            result?;
+        }
+        self.inbox.visit(|entries| entries.iter().try_for_each(|entry| entry.visit(visit))).unwrap_or(Ok(()))
+    }
+
+    /// Breaks all cycles through the loop.
+    fn clear(&self) {
+        let _inbox = self.inbox.take();
+        let _state = self.state.visit(|state| (state.drain(), state.task_factory.take()));
+    }
+}
+
+/// What a closed loop leaves behind, to be dropped where nothing is lent.
+type Leftovers = (
+    VecDeque<Entry>,
+    Vec<Py<TimerHandle>>,
+    (Vec<Source>, Option<Arc<Reactor>>),
+    Vec<Py<StreamTransport>>,
+    Vec<Py<Listener>>,
+);
+
+impl State {
+    fn drain(&mut self) -> Leftovers {
+        (
+            std::mem::take(&mut self.ready),
+            self.timers.clear(),
+            self.sources.close(),
+            std::mem::take(&mut self.flush),
+            std::mem::take(&mut self.starved),
+        )
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.ready.iter().try_for_each(|entry| entry.visit(visit))?;
+        self.timers.iter().try_for_each(|timer| visit.call(timer))?;
+        self.flush.iter().try_for_each(|transport| visit.call(transport))?;
+        self.starved.iter().try_for_each(|listener| visit.call(listener))?;
+        visit.call(&self.task_factory)?;
+        self.sources.visit(visit)
+    }
+}

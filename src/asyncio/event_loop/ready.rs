@@ -1,0 +1,117 @@
+//! Entries of the ready queue, and how each kind of them is run.
+//!
+//! One queue holds, in the order in which asyncio would run them: callbacks from `call_soon`, the
+//! events that the reactor reported, and the timers that are due.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::{LoopCore, report};
+use crate::asyncio::handle::{Args, Call, Handle, HandleCore, TimerHandle};
+use crate::engine::reactor::Readiness;
+use crate::engine::reactor::registry::Token;
+
+/// Something that is ready to run.
+pub enum Entry {
+    /// A callback of at most one argument to which nobody holds a handle.
+    Call { function: Py<PyAny>, argument: Option<Py<PyAny>>, context: Py<PyAny> },
+    Handle(Py<Handle>),
+    Timer(Py<TimerHandle>),
+    /// A handle that is not ours, for example one that asyncio's Python code made.
+    Foreign(Py<PyAny>),
+    /// An event of a registered source; dropped if the source is gone by then.
+    Io(Token, Readiness),
+}
+
+impl Entry {
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Call { function, argument, context } => {
+                visit.call(function)?;
+                visit.call(argument)?;
+                visit.call(context)
+            }
+            Self::Handle(handle) => visit.call(handle),
+            Self::Timer(timer) => visit.call(timer),
+            Self::Foreign(handle) => visit.call(handle),
+            Self::Io(..) => Ok(()),
+        }
+    }
+
+    /// Runs it. Exceptions go to the exception handler.
+    ///
+    /// # Errors
+    /// `SystemExit`, `KeyboardInterrupt`, and what the exception handler lets through.
+    #[inline]
+    pub fn run(self, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = event_loop.py();
+        if event_loop.get().is_debug() {
+            return self.run_in_debug(event_loop);
+        }
+        match self {
+            Self::Call { function, argument, context } => {
+                let call = Call { function, args: argument.map_or(Args::None, Args::One) };
+                match call.invoke(py, &context) {
+                    Ok(()) => Ok(()),
+                    Err(error) => bare_call_failed(event_loop, call, context, error),
+                }
+            }
+            Self::Handle(handle) => match handle.get().core.run(py) {
+                Ok(()) => Ok(()),
+                Err(error) => report::callback_failed(event_loop, handle.bind(py).as_any(), error),
+            },
+            Self::Timer(timer) => match timer.get().core.run(py) {
+                Ok(()) => Ok(()),
+                Err(error) => report::callback_failed(event_loop, timer.bind(py).as_any(), error),
+            },
+            Self::Foreign(handle) => run_foreign(handle.bind(py)),
+            Self::Io(token, readiness) => LoopCore::dispatch(event_loop, token, readiness),
+        }
+    }
+
+    /// As `run`, and logs what is slow.
+    fn run_in_debug(self, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = event_loop.py();
+        let handle = match self {
+            Self::Call { function, argument, context } => {
+                let call = Call { function, args: argument.map_or(Args::None, Args::One) };
+                let core = HandleCore::new(py, event_loop.clone().unbind(), call, context)?;
+                Bound::new(py, Handle { core })?.into_any()
+            }
+            Self::Handle(handle) if handle.get().core.is_cancelled() => return Ok(()),
+            Self::Timer(timer) if timer.get().core.is_cancelled() => return Ok(()),
+            Self::Handle(handle) => handle.into_bound(py).into_any(),
+            Self::Timer(timer) => timer.into_bound(py).into_any(),
+            Self::Foreign(handle) => {
+                let handle = handle.into_bound(py);
+                if is_cancelled(&handle)? {
+                    return Ok(());
+                }
+                handle
+            }
+            Self::Io(token, readiness) => return LoopCore::dispatch_timed(event_loop, token, readiness),
+        };
+        report::run_timed(event_loop, &handle)
+    }
+}
+
+fn is_cancelled(handle: &Bound<'_, PyAny>) -> PyResult<bool> {
+    handle.getattr(intern!(handle.py(), "_cancelled"))?.is_truthy()
+}
+
+fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
+    if is_cancelled(handle)? {
+        return Ok(());
+    }
+    handle.call_method0(intern!(handle.py(), "_run")).map(drop)
+}
+
+/// Makes the handle that the report shows.
+#[cold]
+fn bare_call_failed(event_loop: &Bound<'_, LoopCore>, call: Call, context: Py<PyAny>, error: PyErr) -> PyResult<()> {
+    let py = event_loop.py();
+    let core = HandleCore::new(py, event_loop.clone().unbind(), call, context)?;
+    let handle = Bound::new(py, Handle { core })?;
+    report::callback_failed(event_loop, handle.as_any(), error)
+}

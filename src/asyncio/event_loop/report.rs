@@ -1,0 +1,70 @@
+//! The one path that errors of callbacks take: to `loop.call_exception_handler`.
+//!
+//! `SystemExit` and `KeyboardInterrupt` are not reported, they leave `run_forever`. The words are
+//! put together in `ironloop._report`, by the running Python's own helpers.
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::LoopCore;
+use crate::py::imports::imports;
+
+/// Whether an exception ends the loop's run instead of being reported.
+pub fn ends_the_run(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py)
+}
+
+/// A callback raised.
+///
+/// # Errors
+/// The exception itself if it ends the run, or what the exception handler lets through.
+#[cold]
+pub fn callback_failed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    let py = event_loop.py();
+    if ends_the_run(py, &error) {
+        return Err(error);
+    }
+    let exception = error.into_value(py);
+    imports(py)?
+        .report
+        .bind(py)
+        .call_method1(intern!(py, "callback_failed"), (event_loop, handle, exception))
+        .map(drop)
+}
+
+/// Debug mode: runs a handle and logs it if it was slow.
+pub fn run_timed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    imports(py)?.report.bind(py).call_method1(intern!(py, "run_timed"), (event_loop, handle)).map(drop)
+}
+
+/// Debug mode: logs a source whose callbacks have taken too long since `start`, in `loop.time()`'s seconds.
+pub fn slow_source(event_loop: &Bound<'_, LoopCore>, start: f64, source: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    imports(py)?.report.bind(py).call_method1(intern!(py, "slow_source"), (event_loop, start, source)).map(drop)
+}
+
+/// Something that is not a callback of the user's failed; `details` are further keys of the context.
+///
+/// # Errors
+/// What the exception handler lets through.
+#[cold]
+pub fn failed(
+    event_loop: &Bound<'_, PyAny>,
+    message: &str,
+    exception: &Bound<'_, PyAny>,
+    details: &[(&str, Option<&Bound<'_, PyAny>>)],
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let context = PyDict::new(py);
+    context.set_item(intern!(py, "message"), message)?;
+    context.set_item(intern!(py, "exception"), exception)?;
+    for (key, value) in details {
+        if let Some(value) = value {
+            context.set_item(key, value)?;
+        }
+    }
+    event_loop.call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
+}

@@ -1,0 +1,183 @@
+//! Sources of events: who is registered for which descriptor.
+//!
+//! A source is found by a token with a generation, never by its descriptor's number, so an event
+//! that was under way when its source went away finds nobody. The table by number only answers
+//! "is somebody using this descriptor?" for `add_reader` and its like.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use super::LoopCore;
+use super::report;
+use super::watchers::Watcher;
+use crate::asyncio::transport::listener::Listener;
+use crate::asyncio::transport::stream::StreamTransport;
+use crate::engine;
+use crate::engine::reactor::registry::{Registry, Token};
+use crate::engine::reactor::{Interest, Reactor, Readiness, Trigger};
+
+/// Who gets the events of a descriptor.
+pub enum Source {
+    Watcher(Watcher),
+    Stream(Py<StreamTransport>),
+    Listener(Py<Listener>),
+}
+
+impl Source {
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Watcher(watcher) => watcher.visit(visit),
+            Self::Stream(transport) => visit.call(transport),
+            Self::Listener(listener) => visit.call(listener),
+        }
+    }
+}
+
+/// All sources of a loop.
+pub struct Sources {
+    /// `None` once the loop is closed.
+    pub reactor: Option<Arc<Reactor>>,
+    registry: Registry<Source>,
+    by_descriptor: Vec<Option<Token>>,
+}
+
+impl Sources {
+    pub fn new(reactor: Arc<Reactor>) -> Self {
+        Self { reactor: Some(reactor), registry: Registry::new(), by_descriptor: Vec::new() }
+    }
+
+    pub fn token_of(&self, fd: RawFd) -> Option<Token> {
+        *self.by_descriptor.get(usize::try_from(fd).ok()?)?
+    }
+
+    pub fn get(&self, token: Token) -> Option<&Source> {
+        self.registry.get(token)
+    }
+
+    pub fn watcher_mut(&mut self, fd: RawFd) -> Option<(Token, &mut Watcher)> {
+        let token = self.token_of(fd)?;
+        match self.registry.get_mut(token)? {
+            Source::Watcher(watcher) => Some((token, watcher)),
+            _ => None,
+        }
+    }
+
+    /// Registers a source for a descriptor.
+    ///
+    /// Returns a source that had the same number before and was never told that its descriptor was
+    /// closed, to be dropped by the caller.
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` says: EPERM for a regular file, EBADF, ENOMEM, ENOSPC.
+    pub fn insert(
+        &mut self,
+        fd: RawFd,
+        source: Source,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> engine::Result<(Token, Option<Source>)> {
+        let Some(reactor) = &self.reactor else {
+            return Err(engine::Error { operation: "epoll_ctl", errno: libc::EBADF });
+        };
+        let Ok(index) = usize::try_from(fd) else {
+            return Err(engine::Error { operation: "epoll_ctl", errno: libc::EBADF });
+        };
+        let token = self.registry.insert(source);
+        let mut outcome = reactor.register(fd, token, interest, trigger);
+        if outcome.as_ref().is_err_and(|error| error.errno == libc::EEXIST) {
+            outcome = reactor.reregister(fd, token, interest, trigger);
+        }
+        if let Err(error) = outcome {
+            drop(self.registry.remove(token));
+            return Err(error);
+        }
+        if self.by_descriptor.len() <= index {
+            self.by_descriptor.resize(index + 1, None);
+        }
+        let stale = self.by_descriptor[index].replace(token).and_then(|token| self.registry.remove(token));
+        Ok((token, stale))
+    }
+
+    /// Ends a registration; the caller drops what comes back.
+    pub fn remove(&mut self, fd: RawFd, token: Token) -> Option<Source> {
+        let source = self.registry.remove(token)?;
+        if let Some(slot) = usize::try_from(fd).ok().and_then(|index| self.by_descriptor.get_mut(index)) {
+            if *slot == Some(token) {
+                *slot = None;
+                if let Some(reactor) = &self.reactor {
+                    // Fails only if the descriptor was closed already, which has ended the registration too.
+                    let _ = reactor.deregister(fd);
+                }
+            }
+        }
+        Some(source)
+    }
+
+    /// Everything, to be dropped by the caller; the reactor's descriptor is closed with it.
+    pub fn close(&mut self) -> (Vec<Source>, Option<Arc<Reactor>>) {
+        self.by_descriptor.clear();
+        (self.registry.clear(), self.reactor.take())
+    }
+
+    pub fn watchers(&self) -> impl Iterator<Item = &Watcher> {
+        self.registry.iter().filter_map(|(_, source)| match source {
+            Source::Watcher(watcher) => Some(watcher),
+            _ => None,
+        })
+    }
+
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for (_, source) in self.registry.iter() {
+            source.visit(visit)?;
+        }
+        Ok(())
+    }
+}
+
+/// A source with a reference of its own, to call it while nothing is borrowed.
+enum Target {
+    Watcher,
+    Stream(Py<StreamTransport>),
+    Listener(Py<Listener>),
+}
+
+impl LoopCore {
+    fn target(&self, py: Python<'_>, token: Token) -> Option<Target> {
+        self.state(py, |state| {
+            Some(match state.sources.get(token)? {
+                Source::Watcher(_) => Target::Watcher,
+                Source::Stream(transport) => Target::Stream(transport.clone_ref(py)),
+                Source::Listener(listener) => Target::Listener(listener.clone_ref(py)),
+            })
+        })
+    }
+
+    /// Brings an event to its source.
+    #[inline]
+    pub fn dispatch(slf: &Bound<'_, Self>, token: Token, readiness: Readiness) -> PyResult<()> {
+        let py = slf.py();
+        match slf.get().target(py, token) {
+            None => Ok(()),
+            Some(Target::Stream(transport)) => StreamTransport::on_event(transport.bind(py), readiness),
+            Some(Target::Watcher) => Self::watcher_event(slf, token, readiness),
+            Some(Target::Listener(listener)) => Listener::on_event(listener.bind(py), slf),
+        }
+    }
+
+    /// As `dispatch`, and logs slow transports. Watchers are handles, which time themselves.
+    pub fn dispatch_timed(slf: &Bound<'_, Self>, token: Token, readiness: Readiness) -> PyResult<()> {
+        let py = slf.py();
+        let Some(target) = slf.get().target(py, token) else { return Ok(()) };
+        let source = match target {
+            Target::Watcher => return Self::watcher_event(slf, token, readiness),
+            Target::Stream(transport) => transport.into_bound(py).into_any(),
+            Target::Listener(listener) => listener.into_bound(py).into_any(),
+        };
+        let start = LoopCore::now();
+        Self::dispatch(slf, token, readiness)?;
+        report::slow_source(slf, start, &source)
+    }
+}

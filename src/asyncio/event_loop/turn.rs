@@ -1,0 +1,184 @@
+//! The turn: what the loop does over and over while it runs.
+//!
+//! ```text
+//!   inbox -> timeout -> poll -> inbox -> events and due timers join the ready queue
+//!         -> run exactly what is in the queue now, flushing gathered writes after each callback
+//! ```
+//!
+//! This is asyncio's order: callbacks that were scheduled before the poll, then I/O in the order the
+//! kernel gave, then timers by deadline. What they schedule waits for the next turn. If a callback
+//! ends the run, the rest of the batch stays in the queue for the next run; no event is lost.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use super::LoopCore;
+use super::ready::Entry;
+use crate::asyncio::transport::stream::StreamTransport;
+use crate::engine::reactor::{Reactor, event};
+use crate::engine::reactor::registry::Token;
+use crate::engine::sys::clock::monotonic_ns;
+use crate::engine::sys::epoll::EventBuffer;
+use crate::py::call::check_signals;
+use crate::py::error::os_error;
+
+/// A loop that is busy with callbacks polls in each of its first turns, and then at this interval: a
+/// poll costs twice as much as a callback. The price is that an event may be seen so much later.
+const BUSY_POLL_INTERVAL: Duration = Duration::from_micros(8);
+/// How many turns in a row must have had callbacks, and no events, before polls are spaced out. Programs that let
+/// I/O happen by a few `sleep(0)` never get there.
+const BUSY_TURNS: u32 = 32;
+
+/// What a run remembers from turn to turn.
+struct Run<'a> {
+    reactor: &'a Reactor,
+    events: EventBuffer,
+    busy_turns: u32,
+    last_poll_ns: u64,
+}
+
+impl LoopCore {
+    /// Runs turns until `stop` is called.
+    ///
+    /// # Errors
+    /// `SystemExit` and `KeyboardInterrupt` from callbacks and signal handlers, and whatever other
+    /// exception a signal handler raises.
+    pub fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.check_open()?;
+        let Some(reactor) = this.state(py, |state| state.sources.reactor.clone()) else { return this.check_open() };
+        let events = this
+            .state(py, |state| state.events.take())
+            .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
+        let mut run = Run { reactor: &reactor, events, busy_turns: 0, last_poll_ns: 0 };
+        let outcome = loop {
+            if let Err(error) = this.turn(slf, &mut run) {
+                break Err(error);
+            }
+            if this.stopping.load(Ordering::Relaxed) {
+                break Ok(());
+            }
+        };
+        this.state(py, |state| state.events = Some(run.events));
+        outcome
+    }
+
+    fn turn(&self, slf: &Bound<'_, Self>, run: &mut Run<'_>) -> PyResult<()> {
+        let py = slf.py();
+        if self.inbox.is_occupied() {
+            self.drain_inbox(py);
+        }
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        let (busy, next_deadline) = self.state(py, |state| (!state.ready.is_empty(), state.timers.next_deadline()));
+        if busy || stopping {
+            self.poll_if_due(py, run, stopping)?;
+        } else {
+            self.poll_and_wait(py, run, next_deadline)?;
+        }
+        check_signals(py)?;
+        if self.inbox.is_occupied() {
+            self.drain_inbox(py);
+        }
+        if run.events.len() > 0 {
+            run.busy_turns = 0;
+            self.queue_events(py, run);
+        }
+        if let Some(deadline) = next_deadline {
+            let now = monotonic_ns();
+            if deadline <= now {
+                self.queue_due_timers(py, now);
+            }
+        }
+        self.run_batch(slf)
+    }
+
+    /// Looks for events without waiting, unless the loop has been busy and looked a moment ago.
+    fn poll_if_due(&self, py: Python<'_>, run: &mut Run<'_>, stopping: bool) -> PyResult<()> {
+        run.busy_turns = run.busy_turns.saturating_add(1);
+        if run.busy_turns > BUSY_TURNS && !stopping {
+            let now = monotonic_ns();
+            if now.saturating_sub(run.last_poll_ns) < BUSY_POLL_INTERVAL.as_nanos() as u64 {
+                run.events.clear();
+                return Ok(());
+            }
+            run.last_poll_ns = now;
+        }
+        let outcome = run.reactor.wait(&mut run.events, Some(0));
+        finish_poll(py, run, outcome)
+    }
+
+    /// Waits for events until the next deadline, detached from the interpreter.
+    fn poll_and_wait(&self, py: Python<'_>, run: &mut Run<'_>, next_deadline: Option<u64>) -> PyResult<()> {
+        run.busy_turns = 0;
+        let timeout = next_deadline.map(|deadline| deadline.saturating_sub(monotonic_ns()));
+        if timeout == Some(0) || !self.inbox.going_to_sleep() {
+            let outcome = run.reactor.wait(&mut run.events, Some(0));
+            return finish_poll(py, run, outcome);
+        }
+        let reactor = run.reactor;
+        let events = &mut run.events;
+        let outcome = py.detach(|| reactor.wait(events, timeout));
+        self.inbox.woke_up();
+        finish_poll(py, run, outcome)
+    }
+
+    /// Puts the events of the last poll behind what is ready already.
+    fn queue_events(&self, py: Python<'_>, run: &Run<'_>) {
+        self.state(py, |state| {
+            for index in 0..run.events.len() {
+                let event = event(&run.events, index);
+                // The waker has done its work by ending the poll.
+                if event.token != Token::WAKER {
+                    state.ready.push_back(Entry::Io(event.token, event.readiness));
+                }
+            }
+        });
+    }
+
+    /// Runs what is in the ready queue now, and nothing that is added meanwhile.
+    fn run_batch(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let count = self.state(py, |state| state.ready.len());
+        for _ in 0..count {
+            let Some(entry) = self.state(py, |state| state.ready.pop_front()) else { break };
+            self.epoch.store(self.epoch.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            let outcome = entry.run(slf);
+            if self.flush_pending.load(Ordering::Relaxed) {
+                self.flush_gathered(py)?;
+            }
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Sends what the callback that just returned wrote in several pieces.
+    #[inline(never)]
+    fn flush_gathered(&self, py: Python<'_>) -> PyResult<()> {
+        self.flush_pending.store(false, Ordering::Relaxed);
+        let transports = self.state(py, |state| std::mem::take(&mut state.flush));
+        let mut outcome = Ok(());
+        for transport in transports {
+            // All of them get their turn, also if the callbacks of one end the run.
+            outcome = StreamTransport::flush(transport.bind(py)).and(outcome);
+        }
+        outcome
+    }
+}
+
+/// An interrupted poll is one without events: the signal's handlers run next.
+fn finish_poll(py: Python<'_>, run: &mut Run<'_>, outcome: crate::engine::Result<usize>) -> PyResult<()> {
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(error) if error.errno == libc::EINTR => {
+            run.events.clear();
+            Ok(())
+        }
+        Err(error) => {
+            run.events.clear();
+            Err(os_error(py, &error))
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The face that asyncio sees: the loop, its handles and its transports.
+//!
+//! Nothing in this folder is `unsafe`: the interpreter is reached through `crate::py`, the kernel
+//! through `crate::engine`.
+
+pub mod event_loop;
+pub mod handle;
+pub mod protocol;
+pub mod transport;

@@ -1,0 +1,138 @@
+//! `get_extra_info`: the socket, its addresses, and what the creator of a transport added.
+//!
+//! An accepted connection has no Python socket until somebody asks for it; then the socket owns the
+//! descriptor. Addresses are taken when the transport is made, so they outlive the connection.
+
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+
+use crate::engine::sys::addr::{Decoded, SocketAddress};
+use crate::py::imports::imports;
+
+/// Who closes the descriptor.
+pub enum Descriptor {
+    Native(OwnedFd),
+    /// A `socket.socket`.
+    Socket(Py<PyAny>),
+    Closed,
+}
+
+impl Descriptor {
+    /// Closes it.
+    ///
+    /// # Errors
+    /// What `socket.close()` raises.
+    pub fn close(self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Native(fd) => {
+                drop(fd);
+                Ok(())
+            }
+            Self::Socket(socket) => socket.bind(py).call_method0(intern!(py, "close")).map(drop),
+            Self::Closed => Ok(()),
+        }
+    }
+}
+
+/// What `get_extra_info` answers from.
+#[derive(Default)]
+pub struct Info {
+    /// The `TransportSocket`, once it was asked for; kept after the connection is closed.
+    pub socket: Option<Py<PyAny>>,
+    pub local: Option<Address>,
+    pub peer: Option<Address>,
+    pub extra: Option<Py<PyDict>>,
+}
+
+/// An address as the kernel gave it, or as Python's socket module did for a family that we do not decode.
+pub enum Address {
+    Raw(SocketAddress),
+    Python(Py<PyAny>),
+}
+
+impl Info {
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.socket)?;
+        visit.call(&self.extra)?;
+        for address in [&self.local, &self.peer].into_iter().flatten() {
+            if let Address::Python(address) = address {
+                visit.call(address)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Address {
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Raw(address) => Self::Raw(address.clone()),
+            Self::Python(address) => Self::Python(address.clone_ref(py)),
+        }
+    }
+
+    /// The address as Python's socket module writes it.
+    pub fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Raw(address) => decode(py, address),
+            Self::Python(address) => Ok(address.bind(py).clone()),
+        }
+    }
+}
+
+/// Whether `decode` can write the address.
+pub fn is_decodable(address: &SocketAddress) -> bool {
+    !matches!(address.decode(), Decoded::Other)
+}
+
+fn decode<'py>(py: Python<'py>, address: &SocketAddress) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match address.decode() {
+        Decoded::V4 { address, port } => (address.to_string(), port).into_pyobject(py)?.into_any(),
+        Decoded::V6 { address, port, flow_info, scope_id } => {
+            (v6_text(&address, scope_id), port, flow_info, scope_id).into_pyobject(py)?.into_any()
+        }
+        Decoded::UnixPath(path) => {
+            py.import(intern!(py, "os"))?.call_method1(intern!(py, "fsdecode"), (PyBytes::new(py, path),))?
+        }
+        Decoded::UnixAbstract(name) => PyBytes::new(py, name).into_any(),
+        Decoded::UnixUnnamed => PyString::new(py, "").into_any(),
+        Decoded::Other => py.None().into_bound(py),
+    })
+}
+
+/// As getnameinfo(3) with NI_NUMERICHOST writes it, which is what Python's socket module shows: the scope of a
+/// link-local address is appended as the interface's name.
+fn v6_text(address: &std::net::Ipv6Addr, scope_id: u32) -> String {
+    if scope_id == 0 {
+        return address.to_string();
+    }
+    match crate::engine::sys::addr::interface_name(scope_id) {
+        Some(name) => format!("{address}%{name}"),
+        None => format!("{address}%{scope_id}"),
+    }
+}
+
+/// A `socket.socket` that owns `fd`, non-blocking as asyncio's are.
+pub fn python_socket(py: Python<'_>, fd: OwnedFd) -> PyResult<Py<PyAny>> {
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "fileno"), fd.as_raw_fd())?;
+    let socket = imports(py)?.socket.bind(py).call((), Some(&keywords))?;
+    // From here on the socket closes it.
+    let _ = fd.into_raw_fd();
+    socket.call_method1(intern!(py, "setblocking"), (false,))?;
+    Ok(socket.unbind())
+}
+
+/// `asyncio.trsock.TransportSocket(socket)`.
+pub fn transport_socket(py: Python<'_>, socket: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+    imports(py)?.transport_socket.call1(py, PyTuple::new(py, [socket])?)
+}
+
+/// `socket.fileno()`.
+pub fn fileno(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    socket.call_method0(intern!(socket.py(), "fileno"))?.extract()
+}

@@ -1,0 +1,251 @@
+//! `Listener`: accepts the connections of one listening socket and gives each a transport.
+//!
+//! Registered level-triggered, so connections beyond a turn's budget announce themselves again. When
+//! the process is out of descriptors the listener says so once, stops, and tries again after a second
+//! or when a descriptor of ours is freed; whoever waits in the backlog is served then.
+//!
+//! ```text
+//!   listening --EMFILE, ENFILE, ENOBUFS, ENOMEM--> starved --a second, a close--> listening
+//! ```
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::info::{self, Address, Descriptor, Info};
+use super::stream::{Parts, StreamTransport, accepted_parts};
+use super::write::Gather;
+use crate::asyncio::event_loop::source::Source;
+use crate::asyncio::event_loop::{LoopCore, report};
+use crate::engine;
+use crate::engine::reactor::registry::Token;
+use crate::engine::reactor::{Interest, Trigger};
+use crate::engine::sys::socket;
+use crate::py::error::os_error;
+use crate::py::imports::imports;
+use crate::py::loop_owned::LoopOwned;
+
+/// Connections accepted per turn at the most, so that a burst does not keep the other callbacks waiting.
+const LARGEST_BUDGET: usize = 64;
+/// Seconds until a starved listener tries again, as in asyncio (`constants.ACCEPT_RETRY_DELAY`).
+const RETRY_DELAY: f64 = 1.0;
+
+/// See the module's documentation.
+#[pyclass(frozen, weakref, module = "ironloop._native")]
+pub struct Listener {
+    fd: RawFd,
+    budget: usize,
+    sock: Py<PyAny>,
+    protocol_factory: Py<PyAny>,
+    server: Option<Py<PyAny>>,
+    state: LoopOwned<ListenerState>,
+}
+
+struct ListenerState {
+    token: Option<Token>,
+    starved: bool,
+    /// What the last connections taught about how the protocol writes.
+    gather: Gather,
+}
+
+#[pymethods]
+impl Listener {
+    /// Starts to accept connections of `sock`, which listens and does not block.
+    #[new]
+    #[pyo3(signature = (event_loop, sock, protocol_factory, server=None, backlog=100))]
+    fn new<'py>(
+        event_loop: &Bound<'py, LoopCore>,
+        sock: &Bound<'py, PyAny>,
+        protocol_factory: &Bound<'py, PyAny>,
+        server: Option<&Bound<'py, PyAny>>,
+        backlog: i64,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = event_loop.py();
+        let listener = Bound::new(
+            py,
+            Self {
+                fd: info::fileno(sock)?,
+                budget: usize::try_from(backlog).unwrap_or(1).clamp(1, LARGEST_BUDGET),
+                sock: sock.clone().unbind(),
+                protocol_factory: protocol_factory.clone().unbind(),
+                server: server.map(|server| server.clone().unbind()),
+                state: LoopOwned::new(ListenerState { token: None, starved: false, gather: Gather::default() }),
+            },
+        )?;
+        Self::listen(&listener, event_loop)?;
+        Ok(listener)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Listener fd={}>", self.fd)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.sock)?;
+        visit.call(&self.protocol_factory)?;
+        visit.call(&self.server)
+    }
+}
+
+impl Listener {
+    fn listen(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let source = Source::Listener(slf.clone().unbind());
+        let outcome =
+            event_loop.get().state(py, |state| state.sources.insert(this.fd, source, Interest::READ, Trigger::Level));
+        let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
+        this.state.with(py, |state| state.token = Some(token));
+        Ok(())
+    }
+
+    /// Whether its registration still stands: `_stop_serving` ends it.
+    fn is_listening(&self, event_loop: &LoopCore, py: Python<'_>) -> bool {
+        let token = self.state.with(py, |state| state.token);
+        token.is_some_and(|token| event_loop.state(py, |state| state.sources.get(token).is_some()))
+    }
+
+    /// Connections wait.
+    pub fn on_event(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        for _ in 0..this.budget {
+            if !this.is_listening(event_loop.get(), py) || this.state.with(py, |state| state.starved) {
+                return Ok(());
+            }
+            match socket::accept(this.fd) {
+                Ok((fd, peer)) => Self::accepted(slf, event_loop, fd, &peer)?,
+                Err(error) if error.errno == libc::ECONNABORTED => {}
+                Err(error) if error.would_block() => return Ok(()),
+                Err(error) if error.out_of_descriptors_or_memory() => return Self::starve(slf, event_loop, &error),
+                Err(error) => {
+                    let exception = os_error(py, &error).into_value(py);
+                    let message = "Exception in callback Listener.accept";
+                    let socket = info::transport_socket(py, &this.sock)?;
+                    return report::failed(
+                        event_loop.as_any(),
+                        message,
+                        exception.bind(py),
+                        &[("socket", Some(socket.bind(py)))],
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One connection: a protocol from the factory, and a transport for it.
+    fn accepted(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, LoopCore>,
+        fd: std::os::fd::OwnedFd,
+        peer: &crate::engine::sys::addr::SocketAddress,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let mut protocol = None;
+        let outcome = Self::connect(slf, event_loop, fd, peer, &mut protocol);
+        let Err(error) = outcome else { return Ok(()) };
+        if report::ends_the_run(py, &error) {
+            return Err(error);
+        }
+        let _ = this;
+        report::failed(
+            event_loop.as_any(),
+            "Error on transport creation for incoming connection",
+            error.into_value(py).bind(py),
+            &[("protocol", protocol.as_ref())],
+        )
+    }
+
+    fn connect<'py>(
+        slf: &Bound<'py, Self>,
+        event_loop: &Bound<'py, LoopCore>,
+        fd: std::os::fd::OwnedFd,
+        peer: &crate::engine::sys::addr::SocketAddress,
+        made: &mut Option<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let protocol = this.protocol_factory.bind(py).call0()?;
+        *made = Some(protocol.clone());
+        let server = this.server.as_ref().map(|server| server.clone_ref(py));
+        let gather = this.state.with(py, |state| state.gather);
+        let parts = if info::is_decodable(peer) {
+            accepted_parts(fd, Address::Raw(peer.clone()), protocol.unbind(), server, gather)
+        } else {
+            let number = fd.as_raw_fd();
+            let socket = info::python_socket(py, fd)?;
+            let address = |method| socket.bind(py).call_method0(method).ok().map(|it| Address::Python(it.unbind()));
+            let info = Info {
+                local: address(intern!(py, "getsockname")),
+                peer: address(intern!(py, "getpeername")),
+                ..Info::default()
+            };
+            Parts { fd: number, descriptor: Descriptor::Socket(socket), protocol: protocol.unbind(), server, info, gather }
+        };
+        let transport = StreamTransport::start(event_loop, parts, None)?;
+        if event_loop.get().is_debug() {
+            let peer = transport.call_method1(intern!(py, "get_extra_info"), ("peername",))?;
+            let arguments = ("%r got a new connection from %r: %r", &this.server, peer, transport);
+            imports(py)?.logger.bind(py).call_method1(intern!(py, "debug"), arguments)?;
+        }
+        Ok(())
+    }
+
+    /// Out of descriptors: says so once and waits.
+    fn starve(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>, error: &engine::Error) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.state.with(py, |state| state.starved = true);
+        let waiting = slf.clone().unbind();
+        event_loop.get().state(py, |state| state.starved.push(waiting));
+        Self::set_interest(this, event_loop.get(), py, Interest::NONE);
+        event_loop.call_method1(
+            intern!(py, "call_later"),
+            (RETRY_DELAY, event_loop.getattr(intern!(py, "_resume_starved"))?),
+        )?;
+        let socket = info::transport_socket(py, &this.sock)?;
+        report::failed(
+            event_loop.as_any(),
+            "socket.accept() out of system resource",
+            os_error(py, error).into_value(py).bind(py),
+            &[("socket", Some(socket.bind(py)))],
+        )
+    }
+
+    fn set_interest(&self, event_loop: &LoopCore, py: Python<'_>, interest: Interest) {
+        let Some(token) = self.state.with(py, |state| state.token) else { return };
+        event_loop.state(py, |state| {
+            if let (Some(_), Some(reactor)) = (state.sources.get(token), &state.sources.reactor) {
+                // Fails only if the socket was closed behind our back, and then there is nothing to accept.
+                let _ = reactor.reregister(self.fd, token, interest, Trigger::Level);
+            }
+        });
+    }
+
+    /// Tries again.
+    pub fn resume(slf: &Bound<'_, Self>, event_loop: &LoopCore) {
+        let py = slf.py();
+        slf.get().state.with(py, |state| state.starved = false);
+        slf.get().set_interest(event_loop, py, Interest::READ);
+    }
+}
+
+impl LoopCore {
+    /// A descriptor of ours was closed: listeners that lack one may try again.
+    pub fn descriptor_freed(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::resume_starved(slf);
+        Ok(())
+    }
+
+    pub fn resume_starved(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let starved = slf.get().state(py, |state| std::mem::take(&mut state.starved));
+        for listener in starved {
+            Listener::resume(listener.bind(py), slf.get());
+        }
+    }
+}

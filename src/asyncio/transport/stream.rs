@@ -1,0 +1,543 @@
+//! `StreamTransport`: a connected TCP or Unix stream socket and its protocol.
+//!
+//! Owned by the loop's thread. `Inner` is lent to short closures; every call of the protocol happens
+//! outside of them, so the protocol may do anything to the transport.
+//!
+//! ```text
+//!   made --connection_made--> reading <--pause/resume--> paused
+//!     close: closing, what is queued is still sent --> lost        (connection_lost(None))
+//!     abort, error:                                --> lost        (connection_lost(exception))
+//! ```
+//!
+//! This file holds the class, how it is made, and the index of its methods.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+
+use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyType};
+use pyo3::{Borrowed, ffi, intern};
+
+use super::info::{self, Address, Descriptor, Info};
+use super::write::Gather;
+use crate::asyncio::event_loop::LoopCore;
+use crate::asyncio::event_loop::source::Source;
+use crate::asyncio::protocol::ProtocolKind;
+use crate::engine::reactor::registry::Token;
+use crate::engine::reactor::{Interest, Readiness, Trigger};
+use crate::engine::stream::StreamCore;
+use crate::engine::stream::flow::FlowControl;
+use crate::engine::stream::read_size::ReadSize;
+use crate::engine::stream::write_queue::WriteQueue;
+use crate::engine::sys::socket;
+use crate::py::buffer::SendChunk;
+use crate::py::call::{Arguments, FastMethod, add_fast_method};
+use crate::py::class::Finalize;
+use crate::py::error::os_error;
+use crate::py::imports::imports;
+use crate::py::loop_owned::LoopOwned;
+
+/// The state of a transport.
+pub struct Inner {
+    pub life: StreamCore,
+    pub queue: WriteQueue<SendChunk>,
+    pub flow: FlowControl,
+    pub read_size: ReadSize,
+    pub gather: Gather,
+    pub fd: RawFd,
+    pub descriptor: Descriptor,
+    pub token: Option<Token>,
+    pub protocol: Option<Py<PyAny>>,
+    pub kind: ProtocolKind,
+    /// The context of whoever started (or resumed) reading; data is received in it.
+    pub read_context: Option<Py<PyAny>>,
+    /// The context of the write that found the socket full; writing is resumed in it.
+    pub write_context: Option<Py<PyAny>>,
+    /// `connection_made` is over: events may be acted upon.
+    pub started: bool,
+    /// The kernel said that there is something to read, and not yet that there is no more.
+    pub readable: bool,
+    /// The kernel announced the end of the stream (or an error): read until it shows.
+    pub end_announced: bool,
+    /// The socket is full: what is queued waits for the kernel.
+    pub blocked: bool,
+    /// What is queued waits for the end of the callback.
+    pub held: bool,
+    pub server: Option<Py<PyAny>>,
+    /// A future that `sendfile` waits for: the queue is empty.
+    pub empty_waiter: Option<Py<PyAny>>,
+    pub info: Info,
+}
+
+/// See the module's documentation.
+#[pyclass(frozen, weakref, dict, module = "ironloop._native")]
+pub struct StreamTransport {
+    pub event_loop: Py<LoopCore>,
+    pub inner: LoopOwned<Inner>,
+}
+
+/// What a transport is made from.
+pub struct Parts {
+    pub fd: RawFd,
+    pub descriptor: Descriptor,
+    pub protocol: Py<PyAny>,
+    pub server: Option<Py<PyAny>>,
+    pub info: Info,
+    pub gather: Gather,
+}
+
+impl StreamTransport {
+    /// Makes a transport, and schedules `connection_made`, the start of reading, and the waiter's result.
+    pub fn start<'py>(
+        event_loop: &Bound<'py, LoopCore>,
+        parts: Parts,
+        waiter: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = event_loop.py();
+        let kind = ProtocolKind::of(parts.protocol.bind(py))?;
+        let protocol = parts.protocol.bind(py).clone();
+        let inner = Inner {
+            life: StreamCore::new(),
+            queue: WriteQueue::new(),
+            flow: FlowControl::new(),
+            read_size: ReadSize::new(),
+            gather: parts.gather,
+            fd: parts.fd,
+            descriptor: parts.descriptor,
+            token: None,
+            protocol: Some(parts.protocol),
+            kind,
+            read_context: None,
+            write_context: None,
+            started: false,
+            readable: false,
+            end_announced: false,
+            blocked: false,
+            held: false,
+            server: None,
+            empty_waiter: None,
+            info: parts.info,
+        };
+        let transport = Bound::new(py, Self { event_loop: event_loop.clone().unbind(), inner: LoopOwned::new(inner) })?;
+        // Nagle's algorithm costs latency; not every stream socket knows it (Unix sockets do not).
+        let _ = socket::set_nodelay(parts.fd);
+        if let Some(server) = parts.server {
+            attach(server.bind(py), &transport)?;
+            transport.get().inner.with(py, |inner| inner.server = Some(server));
+        }
+        LoopCore::schedule(
+            event_loop,
+            protocol.getattr(intern!(py, "connection_made"))?,
+            Some(transport.clone().into_any()),
+        )?;
+        LoopCore::schedule(event_loop, transport.getattr(intern!(py, "_start_reading"))?, None)?;
+        if let Some(waiter) = waiter {
+            let set_result = imports(py)?.set_result_unless_cancelled.bind(py);
+            event_loop.call_method1(intern!(py, "call_soon"), (set_result, waiter, py.None()))?;
+        }
+        Ok(transport)
+    }
+
+    /// Registers the descriptor with the reactor, once, for both directions.
+    pub fn ensure_registered(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let Some(fd) = this.inner.with(py, |inner| inner.token.is_none().then_some(inner.fd)) else { return Ok(()) };
+        let source = Source::Stream(slf.clone().unbind());
+        let interest = Interest::READ | Interest::WRITE;
+        let outcome =
+            this.event_loop.get().state(py, |state| state.sources.insert(fd, source, interest, Trigger::Edge));
+        let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
+        this.inner.with(py, |inner| inner.token = Some(token));
+        Ok(())
+    }
+
+    /// Ends the registration; events under way find nobody.
+    pub fn deregister(&self, py: Python<'_>) {
+        if let Some((fd, token)) = self.inner.with(py, |inner| inner.token.take().map(|token| (inner.fd, token))) {
+            let _source = self.event_loop.get().state(py, |state| state.sources.remove(fd, token));
+        }
+    }
+
+    /// The reactor's event: read what there is, then go on writing.
+    pub fn on_event(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
+        let blocked = slf.get().inner.with(slf.py(), |inner| inner.blocked);
+        if readiness.readable() {
+            Self::read_ready(slf, readiness.read_closed())?;
+        }
+        if blocked && readiness.writable() {
+            Self::write_ready(slf)?;
+        }
+        Ok(())
+    }
+
+    pub fn closing(slf: &Bound<'_, Self>) -> bool {
+        slf.get().inner.with(slf.py(), |inner| inner.life.is_closing())
+    }
+
+    pub fn protocol_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.with(py, |inner| inner.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
+    }
+
+    /// The Python socket, made when it is first asked for; `None` once closed.
+    fn python_socket(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let taken = self.inner.with(py, |inner| match std::mem::replace(&mut inner.descriptor, Descriptor::Closed) {
+            Descriptor::Native(fd) => Descriptor::Native(fd),
+            Descriptor::Socket(socket) => {
+                let answer = Descriptor::Socket(socket.clone_ref(py));
+                inner.descriptor = Descriptor::Socket(socket);
+                answer
+            }
+            Descriptor::Closed => Descriptor::Closed,
+        });
+        match taken {
+            Descriptor::Closed => Ok(None),
+            Descriptor::Socket(socket) => Ok(Some(socket)),
+            Descriptor::Native(fd) => {
+                let socket = info::python_socket(py, fd)?;
+                self.inner.with(py, |inner| inner.descriptor = Descriptor::Socket(socket.clone_ref(py)));
+                Ok(Some(socket))
+            }
+        }
+    }
+
+    fn socket_info(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let known = self.inner.with(py, |inner| inner.info.socket.as_ref().map(|socket| socket.clone_ref(py)));
+        if known.is_some() {
+            return Ok(known);
+        }
+        let Some(socket) = self.python_socket(py)? else { return Ok(None) };
+        let wrapped = info::transport_socket(py, &socket)?;
+        self.inner.with(py, |inner| inner.info.socket = Some(wrapped.clone_ref(py)));
+        Ok(Some(wrapped))
+    }
+}
+
+/// `server._attach`, which takes the transport since 3.13.
+fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+    let name = intern!(server.py(), "_attach");
+    if cfg!(Py_3_13) { server.call_method1(name, (transport,)) } else { server.call_method0(name) }.map(drop)
+}
+
+/// `server._detach`, which takes the transport since 3.13.
+pub fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+    let name = intern!(server.py(), "_detach");
+    if cfg!(Py_3_13) { server.call_method1(name, (transport,)) } else { server.call_method0(name) }.map(drop)
+}
+
+/// Both addresses of a socket; a family that we do not decode is left to the Python socket.
+fn addresses(py: Python<'_>, fd: RawFd, python_socket: &Bound<'_, PyAny>) -> (Option<Address>, Option<Address>) {
+    let one = |outcome: crate::engine::Result<_>, method| match outcome {
+        Ok(address) if info::is_decodable(&address) => Some(Address::Raw(address)),
+        Ok(_) => python_socket.call_method0(method).ok().map(|address| Address::Python(address.unbind())),
+        Err(_) => None,
+    };
+    (
+        one(socket::local_address(fd), intern!(py, "getsockname")),
+        one(socket::peer_address(fd), intern!(py, "getpeername")),
+    )
+}
+
+/// A transport for a connection that a listener accepted.
+pub fn accepted_parts(fd: OwnedFd, peer: Address, protocol: Py<PyAny>, server: Option<Py<PyAny>>, gather: Gather) -> Parts {
+    let number = fd.as_raw_fd();
+    let local = socket::local_address(number).ok().map(Address::Raw);
+    Parts {
+        fd: number,
+        descriptor: Descriptor::Native(fd),
+        protocol,
+        server,
+        info: Info { local, peer: Some(peer), ..Info::default() },
+        gather,
+    }
+}
+
+#[pymethods]
+impl StreamTransport {
+    /// `loop._make_socket_transport`: takes over a connected, non-blocking `socket.socket`.
+    #[new]
+    #[pyo3(signature = (event_loop, sock, protocol, waiter=None, *, extra=None, server=None))]
+    fn new<'py>(
+        event_loop: &Bound<'py, LoopCore>,
+        sock: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<&Bound<'py, PyDict>>,
+        server: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = event_loop.py();
+        let fd = info::fileno(sock)?;
+        if fd < 0 {
+            return Err(PyValueError::new_err("the socket is closed"));
+        }
+        LoopCore::ensure_no_transport(event_loop, sock, fd)?;
+        let (local, peer) = addresses(py, fd, sock);
+        let extra = extra.map(|extra| extra.copy().map(Bound::unbind)).transpose()?;
+        let parts = Parts {
+            fd,
+            descriptor: Descriptor::Socket(sock.clone().unbind()),
+            protocol: protocol.clone().unbind(),
+            server: server.map(|server| server.clone().unbind()),
+            info: Info { local, peer, extra, ..Info::default() },
+            gather: Gather::default(),
+        };
+        Self::start(event_loop, parts, waiter.filter(|waiter| !waiter.is_none()))
+    }
+
+    /// `asyncio.Transport`: an instance of it, as far as `isinstance` can tell.
+    #[getter(__class__)]
+    fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(imports(py)?.transport.clone_ref(py))
+    }
+
+    /// Closes after everything that was written is sent; `connection_lost(None)` follows.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::close_transport(slf)
+    }
+
+    /// Closes at once; what was not sent is lost. `connection_lost(None)` follows.
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::flush(slf)?;
+        Self::force_close(slf, None)
+    }
+
+    /// Whether it is closing or closed.
+    fn is_closing(slf: &Bound<'_, Self>) -> bool {
+        Self::closing(slf)
+    }
+
+    /// Sends the buffers of an iterable, in order, as `write` of all of them together would.
+    fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::write_lines(slf, list_of_data)
+    }
+
+    /// Closes the write side once everything is sent; the peer sees the end of the stream (half-close).
+    fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::half_close(slf)
+    }
+
+    /// True: streams have two ends.
+    fn can_write_eof(&self) -> bool {
+        true
+    }
+
+    /// Bytes that were written and not yet taken by the kernel.
+    fn get_write_buffer_size(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        Self::flush(slf)?;
+        Ok(slf.get().inner.with(slf.py(), |inner| inner.queue.len_bytes()))
+    }
+
+    /// (low, high) water marks, in bytes.
+    fn get_write_buffer_limits(&self, py: Python<'_>) -> (usize, usize) {
+        self.inner.with(py, |inner| inner.flow.limits())
+    }
+
+    /// Sets the water marks, in bytes: above `high` the protocol's `pause_writing` is called, at `low` or
+    /// below its `resume_writing`.
+    ///
+    /// Raises ValueError unless high >= low >= 0.
+    #[pyo3(signature = (high=None, low=None))]
+    fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
+        Self::set_water_marks(slf, high, low)
+    }
+
+    /// Stops reading until `resume_reading()`. Does nothing if it is not reading.
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::pause(slf)
+    }
+
+    /// Starts reading again. Does nothing unless it was paused.
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::resume(slf)
+    }
+
+    /// Whether data is received: neither paused nor closing.
+    fn is_reading(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.life.is_reading())
+    }
+
+    /// From now on `protocol` gets the events.
+    fn set_protocol(&self, py: Python<'_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        let kind = ProtocolKind::of(protocol)?;
+        let _previous = self.inner.with(py, |inner| {
+            inner.kind = kind;
+            inner.protocol.replace(protocol.clone().unbind())
+        });
+        Ok(())
+    }
+
+    /// The protocol; None once the connection is lost.
+    fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.protocol_object(py)
+    }
+
+    /// 'socket', 'sockname', 'peername', or what the creator of the transport added; else `default`.
+    #[pyo3(signature = (name, default=None))]
+    fn get_extra_info(&self, py: Python<'_>, name: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+        let default = || default.unwrap_or_else(|| py.None());
+        let extra = self.inner.with(py, |inner| inner.info.extra.as_ref().map(|extra| extra.clone_ref(py)));
+        if let Some(extra) = extra {
+            if let Some(value) = extra.bind(py).get_item(name)? {
+                return Ok(value.unbind());
+            }
+        }
+        let address = |wanted: Option<Address>| match wanted {
+            Some(address) => Ok(address.to_python(py)?.unbind()),
+            None => Ok(py.None()),
+        };
+        match name.extract::<std::borrow::Cow<'_, str>>().unwrap_or_default().as_ref() {
+            "socket" => Ok(self.socket_info(py)?.unwrap_or_else(default)),
+            "sockname" => address(self.inner.with(py, |inner| inner.info.local.as_ref().map(|it| it.clone_ref(py)))),
+            "peername" => address(self.inner.with(py, |inner| inner.info.peer.as_ref().map(|it| it.clone_ref(py)))),
+            _ => Ok(default()),
+        }
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> String {
+        let py = slf.py();
+        let (text, alive) = slf.get().inner.with(py, |inner| {
+            let state = match inner.descriptor {
+                Descriptor::Closed => " closed",
+                _ if inner.life.is_closing() => " closing",
+                _ => "",
+            };
+            let reading = if inner.started && inner.life.is_reading() { "polling" } else { "idle" };
+            let writing = if inner.blocked { "polling" } else { "idle" };
+            let size = inner.queue.len_bytes();
+            let text = format!("<StreamTransport{state} fd={}", inner.fd);
+            (text + &format!(" read={reading} write=<{writing}, bufsize={size}>>"), !matches!(inner.descriptor, Descriptor::Closed))
+        });
+        if alive { text } else { text.split(" read=").next().unwrap_or_default().to_owned() + ">" }
+    }
+
+    /// Starts reading, unless the transport was paused or closed since it was made.
+    fn _start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::begin_reading(slf)
+    }
+
+    fn _call_connection_lost(slf: &Bound<'_, Self>, exception: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        Self::connection_lost(slf, exception)
+    }
+
+    fn _force_close(slf: &Bound<'_, Self>, exception: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        Self::force_close(slf, exception)
+    }
+
+    /// A future that is done when the write queue is empty; writing is forbidden until `_reset_empty_waiter()`.
+    fn _make_empty_waiter(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::make_empty_waiter(slf)
+    }
+
+    fn _reset_empty_waiter(&self, py: Python<'_>) {
+        let _waiter = self.inner.with(py, |inner| inner.empty_waiter.take());
+    }
+
+    #[classattr]
+    fn _start_tls_compatible() -> bool {
+        true
+    }
+
+    #[getter]
+    fn _sendfile_compatible(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(imports(py)?.sendfile_mode.clone_ref(py))
+    }
+
+    #[getter]
+    fn _sock(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.python_socket(py)
+    }
+
+    #[getter]
+    fn _sock_fd(&self, py: Python<'_>) -> RawFd {
+        self.inner.with(py, |inner| inner.fd)
+    }
+
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Py<LoopCore> {
+        self.event_loop.clone_ref(py)
+    }
+
+    #[getter]
+    fn _protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.protocol_object(py)
+    }
+
+    #[getter]
+    fn _server(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.with(py, |inner| inner.server.as_ref().map(|server| server.clone_ref(py)))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        self.inner
+            .visit(|inner| {
+                visit.call(&inner.protocol)?;
+                visit.call(&inner.read_context)?;
+                visit.call(&inner.write_context)?;
+                visit.call(&inner.server)?;
+                visit.call(&inner.empty_waiter)?;
+                if let Descriptor::Socket(socket) = &inner.descriptor {
+                    visit.call(socket)?;
+                }
+                inner.info.visit(&visit)
+            })
+            .unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        let _dropped = self.inner.visit(|inner| {
+            (inner.protocol.take(), inner.read_context.take(), inner.write_context.take(), inner.server.take(), inner.empty_waiter.take())
+        });
+    }
+}
+
+/// `transport.write(data)`.
+struct Write;
+
+impl FastMethod<StreamTransport> for Write {
+    const NAME: &'static CStr = c"write";
+    const DOC: &'static CStr = c"write($self, data, /)\n--\n\n\
+        Send data (bytes, bytearray or memoryview), or queue what the kernel does not take now.\n\n\
+        Never blocks. Raises TypeError for other types, RuntimeError after write_eof(); after the connection\n\
+        was lost data is dropped.";
+
+    #[inline]
+    fn call<'py>(slf: Borrowed<'_, 'py, StreamTransport>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let data = arguments.single("write", "data")?;
+        StreamTransport::write_data(&slf, data)?;
+        Ok(slf.py().None())
+    }
+}
+
+/// Adds the fast methods to the class.
+pub fn add_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    add_fast_method::<StreamTransport, Write>(class)
+}
+
+impl Finalize for StreamTransport {
+    /// A transport that nobody closed: warns, and closes its socket.
+    fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if slf.get().inner.with(py, |inner| matches!(inner.descriptor, Descriptor::Closed)) {
+            return Ok(());
+        }
+        let message = format!("unclosed transport {}", slf.repr()?);
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "source"), slf)?;
+        let warned = py
+            .import(intern!(py, "warnings"))?
+            .call_method(intern!(py, "warn"), (message, py.get_type::<PyResourceWarning>()), Some(&keywords));
+        let descriptor =
+            slf.get().inner.with(py, |inner| std::mem::replace(&mut inner.descriptor, Descriptor::Closed));
+        descriptor.close(py)?;
+        warned.map(drop)
+    }
+
+    fn original_dealloc() -> &'static OnceLock<ffi::destructor> {
+        static ORIGINAL: OnceLock<ffi::destructor> = OnceLock::new();
+        &ORIGINAL
+    }
+}

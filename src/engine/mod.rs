@@ -1,0 +1,12 @@
+//! The engine: reactor, timers, streams and system calls. Knows nothing of Python.
+//!
+//! State machines do no I/O of their own: events go in, small action values come out, time is an
+//! argument. System calls are in `sys`, the only folder of the engine with `unsafe` code.
+
+pub mod error;
+pub mod reactor;
+pub mod stream;
+pub mod sys;
+pub mod time;
+
+pub use error::{Error, Result};

@@ -1,0 +1,107 @@
+//! What is to be sent: chunks in order, the first of them perhaps half gone.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+/// Bytes that do not change.
+pub trait Chunk {
+    fn bytes(&self) -> &[u8];
+}
+
+impl Chunk for Vec<u8> {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Chunks offered to one system call at the most.
+pub const MOST_SLICES: usize = 64;
+/// A queue that has grown beyond this gives its memory back when it is empty.
+const KEPT_CAPACITY: usize = 64;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct WriteQueue<C: Chunk> {
+    chunks: VecDeque<C>,
+    /// How much of the first chunk is gone.
+    offset: usize,
+    length: usize,
+}
+
+impl<C: Chunk> Default for WriteQueue<C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C: Chunk> WriteQueue<C> {
+    pub const fn new() -> Self {
+        Self { chunks: VecDeque::new(), offset: 0, length: 0 }
+    }
+
+    pub fn push(&mut self, chunk: C) {
+        self.push_from(chunk, 0);
+    }
+
+    /// Appends a chunk of which the first `offset` bytes are gone already; only an empty queue can take such.
+    ///
+    /// # Panics
+    /// When `offset` is not 0 and the queue is not empty.
+    pub fn push_from(&mut self, chunk: C, offset: usize) {
+        let left = chunk.bytes().len().saturating_sub(offset);
+        if left == 0 {
+            return;
+        }
+        assert!(offset == 0 || self.chunks.is_empty(), "only the first chunk can be half gone");
+        if self.chunks.is_empty() {
+            self.offset = offset;
+        }
+        self.length += left;
+        self.chunks.push_back(chunk);
+    }
+
+    /// Bytes that are still to be sent.
+    pub fn len_bytes(&self) -> usize {
+        self.length
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Lends the first chunks, up to `most` of them, to `send`.
+    pub fn with_slices<R>(&self, most: usize, send: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&self.chunks).take(most.min(MOST_SLICES)) {
+            let start = if count == 0 { self.offset } else { 0 };
+            *slice = IoSlice::new(&chunk.bytes()[start..]);
+            count += 1;
+        }
+        send(&slices[..count])
+    }
+
+    /// `count` bytes were sent.
+    pub fn advance(&mut self, mut count: usize) {
+        count = count.min(self.length);
+        self.length -= count;
+        while count > 0 {
+            let Some(first) = self.chunks.front() else { break };
+            let left = first.bytes().len() - self.offset;
+            if count < left {
+                self.offset += count;
+                return;
+            }
+            count -= left;
+            self.offset = 0;
+            drop(self.chunks.pop_front());
+        }
+        if self.chunks.is_empty() && self.chunks.capacity() > KEPT_CAPACITY {
+            self.chunks = VecDeque::new();
+        }
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::new();
+    }
+}

@@ -1,0 +1,99 @@
+//! Socket addresses as the kernel gives them, and what is in them.
+#![expect(unsafe_code, reason = "system calls and their address unions")]
+
+use std::ffi::CStr;
+use std::mem::{MaybeUninit, offset_of};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// A `sockaddr` of any family.
+#[derive(Clone)]
+pub struct SocketAddress {
+    storage: libc::sockaddr_storage,
+    length: usize,
+}
+
+/// What is in an address.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decoded<'a> {
+    V4 { address: Ipv4Addr, port: u16 },
+    V6 { address: Ipv6Addr, port: u16, flow_info: u32, scope_id: u32 },
+    UnixPath(&'a [u8]),
+    /// With the NUL that it begins with, see unix(7).
+    UnixAbstract(&'a [u8]),
+    UnixUnnamed,
+    /// A family that is not decoded here.
+    Other,
+}
+
+impl SocketAddress {
+    /// Lets `fill` write an address; it gets the place and its size, and sets the size to what it wrote.
+    pub(super) fn filled_by<R>(
+        fill: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> R,
+    ) -> (R, Self) {
+        let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+        let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        let result = fill(storage.as_mut_ptr().cast(), &raw mut length);
+        // SAFETY: all zeroes is a valid sockaddr_storage, and so is whatever the kernel wrote over it.
+        let storage = unsafe { storage.assume_init() };
+        (result, Self { storage, length: (length as usize).min(size_of::<libc::sockaddr_storage>()) })
+    }
+
+    /// The address family, such as AF_INET.
+    pub fn family(&self) -> i32 {
+        i32::from(self.storage.ss_family)
+    }
+
+    pub fn decode(&self) -> Decoded<'_> {
+        let place = &raw const self.storage;
+        match self.family() {
+            libc::AF_INET => {
+                // SAFETY: the family says which of the overlaid structures this is; the storage is large
+                // enough and aligned for each of them.
+                let address = unsafe { &*place.cast::<libc::sockaddr_in>() };
+                Decoded::V4 {
+                    address: Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)),
+                    port: u16::from_be(address.sin_port),
+                }
+            }
+            libc::AF_INET6 => {
+                // SAFETY: as above.
+                let address = unsafe { &*place.cast::<libc::sockaddr_in6>() };
+                Decoded::V6 {
+                    address: Ipv6Addr::from(address.sin6_addr.s6_addr),
+                    port: u16::from_be(address.sin6_port),
+                    flow_info: u32::from_be(address.sin6_flowinfo),
+                    scope_id: address.sin6_scope_id,
+                }
+            }
+            libc::AF_UNIX => self.decode_unix(),
+            _ => Decoded::Other,
+        }
+    }
+
+    fn decode_unix(&self) -> Decoded<'_> {
+        let start = offset_of!(libc::sockaddr_un, sun_path);
+        let length = self.length.saturating_sub(start);
+        // SAFETY: the bytes from `start` to `self.length` lie inside of the storage, whose size bounds `length`.
+        let name = unsafe {
+            std::slice::from_raw_parts((&raw const self.storage).cast::<u8>().add(start), length)
+        };
+        match name {
+            [] => Decoded::UnixUnnamed,
+            [0, ..] => Decoded::UnixAbstract(name),
+            path => Decoded::UnixPath(path.split(|&byte| byte == 0).next().unwrap_or_default()),
+        }
+    }
+}
+
+/// The name of a network interface, if_indextoname(3).
+pub fn interface_name(index: u32) -> Option<String> {
+    let mut name = [0 as libc::c_char; libc::IF_NAMESIZE];
+    // SAFETY: the array has the size that the call asks for.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
+    if found.is_null() {
+        return None;
+    }
+    // SAFETY: on success the array holds a terminated string.
+    let text = unsafe { CStr::from_ptr(name.as_ptr()) };
+    text.to_str().ok().map(str::to_owned)
+}

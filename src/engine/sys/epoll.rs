@@ -1,0 +1,145 @@
+//! epoll(7), with timeouts in nanoseconds where the kernel has epoll_pwait2(2) (Linux 5.11).
+#![expect(unsafe_code, reason = "system calls")]
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Error, Result, check};
+
+/// epoll_pwait2 answered ENOSYS (an old kernel) or EPERM (a seccomp filter): wait in milliseconds.
+static PWAIT2_MISSING: AtomicBool = AtomicBool::new(false);
+
+/// Where a wait puts its events.
+pub struct EventBuffer {
+    events: Vec<libc::epoll_event>,
+    length: usize,
+}
+
+impl EventBuffer {
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { events: vec![libc::epoll_event { events: 0, u64: 0 }; capacity.max(1)], length: 0 }
+    }
+
+    /// How many events the last wait brought.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// The data given at registration, and the kernel's event mask.
+    ///
+    /// # Panics
+    /// When `index` is not below `len()`.
+    pub fn get(&self, index: usize) -> (u64, u32) {
+        let event = self.events[..self.length][index];
+        (event.u64, event.events)
+    }
+}
+
+/// An epoll instance.
+pub struct Epoll(OwnedFd);
+
+impl Epoll {
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub fn new() -> Result<Self> {
+        // SAFETY: has no preconditions.
+        let fd = check("epoll_create1", unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: a fresh descriptor that nobody else owns.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// # Errors
+    /// EBADF, EEXIST, ENOMEM, ENOSPC, EPERM (a file that cannot be polled).
+    pub fn add(&self, fd: RawFd, data: u64, events: u32) -> Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, data, events)
+    }
+
+    /// # Errors
+    /// EBADF, ENOENT, ENOMEM.
+    pub fn modify(&self, fd: RawFd, data: u64, events: u32) -> Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, data, events)
+    }
+
+    /// # Errors
+    /// EBADF, ENOENT.
+    pub fn delete(&self, fd: RawFd) -> Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
+    }
+
+    fn control(&self, operation: libc::c_int, fd: RawFd, data: u64, events: u32) -> Result<()> {
+        let mut event = libc::epoll_event { events, u64: data };
+        // SAFETY: `event` is valid for the call; the kernel checks the descriptors.
+        check("epoll_ctl", unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &raw mut event) }).map(drop)
+    }
+
+    /// Waits up to `timeout_ns`; 0 looks and does not wait, `None` waits for ever.
+    ///
+    /// # Errors
+    /// EINTR: a signal came.
+    pub fn wait(&self, buffer: &mut EventBuffer, timeout_ns: Option<u64>) -> Result<usize> {
+        buffer.length = 0;
+        let result = match timeout_ns {
+            Some(0) => self.wait_ms(buffer, 0),
+            None => self.wait_ms(buffer, -1),
+            Some(nanoseconds) => self.wait_ns(buffer, nanoseconds),
+        };
+        let count = check("epoll_wait", result)?;
+        buffer.length = usize::try_from(count).unwrap_or_default();
+        Ok(buffer.length)
+    }
+
+    fn wait_ns(&self, buffer: &mut EventBuffer, nanoseconds: u64) -> libc::c_int {
+        if !PWAIT2_MISSING.load(Ordering::Relaxed) {
+            let timeout = libc::timespec {
+                tv_sec: libc::time_t::try_from(nanoseconds / 1_000_000_000).unwrap_or(libc::time_t::MAX),
+                tv_nsec: (nanoseconds % 1_000_000_000) as libc::c_long,
+            };
+            // SAFETY: the buffer has room for as many events as the call is told; the timeout is valid for
+            // the call; no signal mask is given.
+            let result = unsafe {
+                libc::syscall(
+                    libc::SYS_epoll_pwait2,
+                    self.0.as_raw_fd(),
+                    buffer.events.as_mut_ptr(),
+                    buffer.events.len() as libc::c_int,
+                    &raw const timeout,
+                    std::ptr::null::<libc::sigset_t>(),
+                    0,
+                )
+            };
+            if result >= 0 || !matches!(Error::last("epoll_pwait2").errno, libc::ENOSYS | libc::EPERM) {
+                return result as libc::c_int;
+            }
+            PWAIT2_MISSING.store(true, Ordering::Relaxed);
+        }
+        // Rounded up: never early.
+        let milliseconds = nanoseconds.div_ceil(1_000_000);
+        self.wait_ms(buffer, libc::c_int::try_from(milliseconds).unwrap_or(libc::c_int::MAX))
+    }
+
+    fn wait_ms(&self, buffer: &mut EventBuffer, milliseconds: libc::c_int) -> libc::c_int {
+        // SAFETY: the buffer has room for as many events as the call is told.
+        unsafe {
+            libc::epoll_wait(
+                self.0.as_raw_fd(),
+                buffer.events.as_mut_ptr(),
+                buffer.events.len() as libc::c_int,
+                milliseconds,
+            )
+        }
+    }
+}
+
+impl AsRawFd for Epoll {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}

@@ -1,0 +1,35 @@
+//! eventfd(2): a descriptor that another thread can make readable.
+#![expect(unsafe_code, reason = "system calls")]
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{Result, check};
+
+/// A counter of notifications. May be shared between threads.
+#[derive(Debug)]
+pub struct EventFd(OwnedFd);
+
+impl EventFd {
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub fn new() -> Result<Self> {
+        // SAFETY: has no preconditions.
+        let fd = check("eventfd", unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        // SAFETY: a fresh descriptor that nobody else owns.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Adds one. Every call is an edge for an edge-triggered registration.
+    pub fn notify(&self) {
+        let one: u64 = 1;
+        // SAFETY: eight bytes, as eventfd wants them. It fails only when the counter is full (EAGAIN),
+        // and then the descriptor is readable anyway.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}

@@ -1,0 +1,104 @@
+//! Calls on sockets; none of them blocks, since all our sockets are non-blocking.
+//!
+//! EAGAIN and EINTR come back as errors for which `would_block()` is true.
+#![expect(unsafe_code, reason = "system calls")]
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use super::addr::SocketAddress;
+use super::{Result, check, check_count};
+
+/// The most parts that sendmsg(2) takes (IOV_MAX).
+const MOST_PARTS: usize = 1024;
+
+/// Receives up to `buffer.len()` bytes; 0 is the end of the stream.
+#[inline]
+pub fn recv(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the buffer is valid for writes of its length.
+    check_count("recv", unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+}
+
+/// As `recv`; the first bytes of `buffer`, as many as are returned, are initialised then.
+pub fn recv_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
+    // SAFETY: the buffer is valid for writes of its length.
+    check_count("recv", unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+}
+
+/// Sends a prefix of `data` and says how long it was. A closed peer is EPIPE, never SIGPIPE.
+#[inline]
+pub fn send(fd: RawFd, data: &[u8]) -> Result<usize> {
+    // SAFETY: the data is valid for reads of its length.
+    check_count("send", unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), libc::MSG_NOSIGNAL) })
+}
+
+/// Sends a prefix of the parts, in order, with one system call.
+pub fn send_vectored(fd: RawFd, parts: &[IoSlice<'_>]) -> Result<usize> {
+    let parts = &parts[..parts.len().min(MOST_PARTS)];
+    // SAFETY: all zeroes is a valid msghdr: no address, no control data.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = parts.as_ptr().cast_mut().cast();
+    message.msg_iovlen = parts.len() as _;
+    // SAFETY: `IoSlice` has the layout of `iovec`; the parts are valid for reads during the call.
+    check_count("sendmsg", unsafe { libc::sendmsg(fd, &raw const message, libc::MSG_NOSIGNAL) })
+}
+
+/// Accepts a connection; the new descriptor is non-blocking and not inherited.
+pub fn accept(fd: RawFd) -> Result<(OwnedFd, SocketAddress)> {
+    let (result, address) = SocketAddress::filled_by(|place, length| {
+        // SAFETY: place and length are valid for the call.
+        unsafe { libc::accept4(fd, place, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) }
+    });
+    let fd = check("accept4", result)?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok((unsafe { OwnedFd::from_raw_fd(fd) }, address))
+}
+
+/// Closes the write side.
+pub fn shutdown_write(fd: RawFd) -> Result<()> {
+    // SAFETY: has no preconditions; the kernel checks the descriptor.
+    check("shutdown", unsafe { libc::shutdown(fd, libc::SHUT_WR) }).map(drop)
+}
+
+/// Sets TCP_NODELAY, see tcp(7).
+pub fn set_nodelay(fd: RawFd) -> Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value is an int, valid for the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_NODELAY,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    check("setsockopt", result).map(drop)
+}
+
+/// The address a socket is bound to.
+pub fn local_address(fd: RawFd) -> Result<SocketAddress> {
+    let (result, address) = SocketAddress::filled_by(|place, length| {
+        // SAFETY: place and length are valid for the call.
+        unsafe { libc::getsockname(fd, place, length) }
+    });
+    check("getsockname", result).map(|_| address)
+}
+
+/// The address a socket is connected to.
+pub fn peer_address(fd: RawFd) -> Result<SocketAddress> {
+    let (result, address) = SocketAddress::filled_by(|place, length| {
+        // SAFETY: place and length are valid for the call.
+        unsafe { libc::getpeername(fd, place, length) }
+    });
+    check("getpeername", result).map(|_| address)
+}
+
+/// How many bytes can be received now (FIONREAD).
+pub fn bytes_available(fd: RawFd) -> Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int.
+    check("ioctl", unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) })?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}

@@ -1,0 +1,198 @@
+//! The timer heap: a 4-ary heap of plain integers, and the payloads beside it.
+//!
+//! ```text
+//!   heap   [ (deadline, sequence, slot) ... ]     smallest first
+//!   slots  [ sequence + payload | free ... ]      a heap entry is stale if the sequences differ
+//! ```
+//!
+//! Cancelling takes the payload out at once and leaves the integers; when more than half of them are
+//! stale they are swept out, so memory stays flat under schedule-and-cancel. Four children per node
+//! make the heap half as deep as a binary one, and they share a cache line or two.
+
+/// Where a timer is, until it fires or is cancelled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimerKey {
+    slot: u32,
+    sequence: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    deadline_ns: u64,
+    sequence: u64,
+    slot: u32,
+}
+
+impl Entry {
+    fn order(&self) -> (u64, u64) {
+        (self.deadline_ns, self.sequence)
+    }
+}
+
+struct Slot<T> {
+    sequence: u64,
+    payload: Option<T>,
+}
+
+/// Children of a node.
+const ARITY: usize = 4;
+/// Below this many entries sweeping is not worth it.
+const SWEEP_FROM: usize = 64;
+
+/// See the module's documentation.
+pub struct TimerHeap<T> {
+    heap: Vec<Entry>,
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+    next_sequence: u64,
+    live: usize,
+}
+
+impl<T> Default for TimerHeap<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> TimerHeap<T> {
+    pub const fn new() -> Self {
+        Self { heap: Vec::new(), slots: Vec::new(), free: Vec::new(), next_sequence: 1, live: 0 }
+    }
+
+    /// Adds a timer; among equal deadlines the first one in is the first one out.
+    ///
+    /// # Panics
+    /// With 2^32 timers at once.
+    pub fn insert(&mut self, deadline_ns: u64, payload: T) -> TimerKey {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(Slot { sequence: 0, payload: None });
+                u32::try_from(self.slots.len() - 1).expect("fewer timers than 32 bits can count")
+            }
+        };
+        self.slots[slot as usize] = Slot { sequence, payload: Some(payload) };
+        self.live += 1;
+        self.heap.push(Entry { deadline_ns, sequence, slot });
+        self.sift_up(self.heap.len() - 1);
+        TimerKey { slot, sequence }
+    }
+
+    /// Takes a timer out; `None` if it fired or was cancelled before.
+    pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
+        let payload = self.take(key.slot, key.sequence)?;
+        if self.heap.len() > SWEEP_FROM && self.live * 2 < self.heap.len() {
+            self.sweep();
+        }
+        Some(payload)
+    }
+
+    /// The earliest deadline.
+    pub fn next_deadline(&mut self) -> Option<u64> {
+        while let Some(entry) = self.heap.first() {
+            if self.is_live(entry) {
+                return Some(entry.deadline_ns);
+            }
+            self.pop_entry();
+        }
+        None
+    }
+
+    /// The earliest timer if it is due.
+    pub fn pop_due(&mut self, now_ns: u64) -> Option<(TimerKey, T)> {
+        if self.next_deadline()? > now_ns {
+            return None;
+        }
+        let Entry { slot, sequence, .. } = self.pop_entry()?;
+        let payload = self.take(slot, sequence)?;
+        Some((TimerKey { slot, sequence }, payload))
+    }
+
+    /// How many timers are neither fired nor cancelled.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// The payloads, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.payload.as_ref())
+    }
+
+    /// Takes all timers out.
+    pub fn clear(&mut self) -> Vec<T> {
+        self.heap = Vec::new();
+        self.free = Vec::new();
+        self.live = 0;
+        std::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.payload).collect()
+    }
+
+    fn is_live(&self, entry: &Entry) -> bool {
+        self.slots.get(entry.slot as usize).is_some_and(|slot| slot.sequence == entry.sequence && slot.payload.is_some())
+    }
+
+    fn take(&mut self, slot: u32, sequence: u64) -> Option<T> {
+        let place = self.slots.get_mut(slot as usize).filter(|place| place.sequence == sequence)?;
+        let payload = place.payload.take()?;
+        self.free.push(slot);
+        self.live -= 1;
+        Some(payload)
+    }
+
+    /// Drops the stale entries and restores the heap.
+    fn sweep(&mut self) {
+        let mut heap = std::mem::take(&mut self.heap);
+        heap.retain(|entry| self.is_live(entry));
+        heap.shrink_to(heap.len().max(SWEEP_FROM) * 2);
+        self.heap = heap;
+        if self.heap.len() > 1 {
+            for index in (0..=(self.heap.len() - 2) / ARITY).rev() {
+                self.sift_down(index);
+            }
+        }
+    }
+
+    fn pop_entry(&mut self) -> Option<Entry> {
+        if self.heap.is_empty() {
+            return None;
+        }
+        let entry = self.heap.swap_remove(0);
+        if !self.heap.is_empty() {
+            self.sift_down(0);
+        }
+        Some(entry)
+    }
+
+    fn sift_up(&mut self, mut index: usize) {
+        let entry = self.heap[index];
+        while index > 0 {
+            let parent = (index - 1) / ARITY;
+            if self.heap[parent].order() <= entry.order() {
+                break;
+            }
+            self.heap[index] = self.heap[parent];
+            index = parent;
+        }
+        self.heap[index] = entry;
+    }
+
+    fn sift_down(&mut self, mut index: usize) {
+        let entry = self.heap[index];
+        loop {
+            let first = index * ARITY + 1;
+            let last = (first + ARITY).min(self.heap.len());
+            let Some(child) = (first..last).min_by_key(|&child| self.heap[child].order()) else { break };
+            if self.heap[child].order() >= entry.order() {
+                break;
+            }
+            self.heap[index] = self.heap[child];
+            index = child;
+        }
+        self.heap[index] = entry;
+    }
+}

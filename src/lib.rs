@@ -1,0 +1,42 @@
+//! ironloop: a complete asyncio event loop in Rust.
+//!
+//! ```text
+//!   asyncio/   what asyncio sees: the loop, handles, transports         imports py, engine
+//!   py/        how this crate talks to CPython; no event loop in it     imports engine (data types)
+//!   engine/    reactor, timers, streams, system calls; no Python in it  imports nothing of the above
+//! ```
+//!
+//! Python code imports `ironloop` (python/ironloop), which builds `ironloop.Loop` from the classes
+//! that `_native` exports below. Without the feature `python` only the engine is built.
+
+pub mod engine;
+
+#[cfg(feature = "python")]
+mod asyncio;
+#[cfg(feature = "python")]
+mod py;
+
+/// `ironloop._native`: the native classes, and nothing that a program needs to name itself.
+#[cfg(feature = "python")]
+#[pyo3::pymodule(gil_used = false)]
+mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::asyncio::event_loop::LoopCore;
+    #[pymodule_export]
+    use crate::asyncio::handle::{Handle, TimerHandle};
+    #[pymodule_export]
+    use crate::asyncio::transport::listener::Listener;
+    #[pymodule_export]
+    use crate::asyncio::transport::stream::StreamTransport;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::asyncio::event_loop::methods::add_to(&module.py().get_type::<LoopCore>())?;
+        crate::asyncio::transport::stream::add_methods(&module.py().get_type::<StreamTransport>())?;
+        crate::py::class::install_finalizer::<StreamTransport>(&module.py().get_type::<StreamTransport>());
+        Ok(())
+    }
+}

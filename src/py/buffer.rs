@@ -1,0 +1,232 @@
+//! Memory that Python and the engine share: new `bytes` to receive into, `bytes` held for sending,
+//! and the buffers that a `BufferedProtocol` lends.
+//!
+//! Nothing here outlives the reference that keeps the memory alive, and nothing mutable is held
+//! after the call that got it.
+#![expect(unsafe_code, reason = "raw buffers")]
+
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use pyo3::exceptions::{PyBufferError, PyMemoryError};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+use pyo3::{Borrowed, ffi};
+
+use crate::engine::stream::write_queue::Chunk;
+
+/// A new `bytes` object of `capacity` bytes, filled by `fill`, which returns how many it wrote.
+///
+/// The object has exactly the filled length; filling less than `capacity` costs a copy of what was
+/// filled, so ask for what is there.
+///
+/// # Errors
+/// What `fill` returns, or `MemoryError`.
+pub fn bytes_filled_by<E: From<PyErr>>(
+    py: Python<'_>,
+    capacity: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
+) -> Result<Bound<'_, PyAny>, E> {
+    let Ok(length) = ffi::Py_ssize_t::try_from(capacity) else {
+        return Err(PyMemoryError::new_err("buffer too large").into());
+    };
+    // SAFETY: attached; a null pointer asks for uninitialised contents.
+    let object = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(ptr::null(), length))? };
+    // SAFETY: a fresh bytes object that nobody else has seen may be written to; it has `capacity` bytes.
+    let memory = unsafe {
+        std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(object.as_ptr()).cast::<MaybeUninit<u8>>(), capacity)
+    };
+    let filled = fill(memory)?;
+    if filled == capacity {
+        return Ok(object);
+    }
+    // SAFETY: the first `filled` bytes are initialised by `fill`'s contract.
+    let part = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<u8>(), filled.min(capacity)) };
+    Ok(PyBytes::new(py, part).into_any())
+}
+
+/// What `transport.write` was given: the three types that asyncio accepts.
+pub enum Data<'a, 'py> {
+    /// Immutable: may be kept without a copy.
+    Bytes(Borrowed<'a, 'py, PyBytes>),
+    /// Mutable, or a view of something that may be: what must be kept is copied.
+    View(ReadBuffer),
+    /// A view whose memory is not in one piece, put together.
+    Copied(Vec<u8>),
+}
+
+impl<'a, 'py> Data<'a, 'py> {
+    /// `None` when `object` is none of the accepted types.
+    ///
+    /// # Errors
+    /// What exporting the buffer raises.
+    #[inline]
+    pub fn new(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Option<Self>> {
+        if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+            return Ok(Some(Self::Bytes(bytes)));
+        }
+        if object.is_instance_of::<PyBytes>()
+            || object.is_instance_of::<PyByteArray>()
+            || object.is_instance_of::<PyMemoryView>()
+        {
+            return Ok(Some(match ReadBuffer::new(&object) {
+                Ok(view) => Self::View(view),
+                Err(error) if error.is_instance_of::<PyBufferError>(object.py()) => Self::Copied(copy(&object)?),
+                Err(error) => return Err(error),
+            }));
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes.as_bytes(),
+            Self::View(view) => view.as_slice(),
+            Self::Copied(bytes) => bytes,
+        }
+    }
+
+    /// What must be kept of it once the first `offset` bytes are sent: a chunk, and where it starts in it.
+    pub fn chunk_from(&self, offset: usize) -> (SendChunk, usize) {
+        match self {
+            Self::Bytes(bytes) => (SendChunk::Shared(SharedBytes::new(bytes)), offset),
+            _ => (SendChunk::Owned(self.as_slice().get(offset..).unwrap_or_default().into()), 0),
+        }
+    }
+}
+
+/// A readable, contiguous buffer lent by a Python object until this is dropped.
+///
+/// Lives on the stack of one native call; the exporter's memory cannot move or shrink while it does.
+pub struct ReadBuffer {
+    view: Box<ffi::Py_buffer>,
+}
+
+impl ReadBuffer {
+    fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: attached; the view is released by `drop`.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, ffi::PyBUF_SIMPLE) } != 0 {
+            return Err(PyErr::fetch(object.py()));
+        }
+        Ok(Self { view })
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        let length = usize::try_from(self.view.len).unwrap_or_default();
+        if length == 0 {
+            return &[];
+        }
+        // SAFETY: the exporter guarantees `len` readable bytes at `buf` until the view is released; no Python
+        // code that could write to them runs on this thread while the slice is used.
+        unsafe { std::slice::from_raw_parts(self.view.buf.cast(), length) }
+    }
+}
+
+impl Drop for ReadBuffer {
+    fn drop(&mut self) {
+        // SAFETY: attached, as this never leaves the native call that made it; released once.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.view) };
+    }
+}
+
+/// The bytes of any buffer, in C order, as `bytes(memoryview(object))` gives them.
+fn copy(object: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let mut view = MaybeUninit::<ffi::Py_buffer>::uninit();
+    // SAFETY: attached; on success the view is initialised and released below.
+    if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), view.as_mut_ptr(), ffi::PyBUF_FULL_RO) } != 0 {
+        return Err(PyErr::fetch(object.py()));
+    }
+    // SAFETY: initialised by the successful call above.
+    let mut view = unsafe { view.assume_init() };
+    let length = usize::try_from(view.len).unwrap_or_default();
+    let mut bytes = Vec::<u8>::with_capacity(length);
+    // SAFETY: the vector has room for `len` bytes, and PyBuffer_ToContiguous writes exactly that many.
+    let failed = unsafe {
+        let failed =
+            ffi::PyBuffer_ToContiguous(bytes.as_mut_ptr().cast(), &raw mut view, view.len, b'C' as std::ffi::c_char);
+        if failed == 0 {
+            bytes.set_len(length);
+        }
+        ffi::PyBuffer_Release(&raw mut view);
+        failed
+    };
+    if failed != 0 {
+        return Err(PyErr::fetch(object.py()));
+    }
+    Ok(bytes)
+}
+
+/// An exact `bytes` object whose contents are read without being attached to the interpreter.
+pub struct SharedBytes {
+    start: *const u8,
+    length: usize,
+    // Keeps the memory alive. Exact bytes: dropping it runs no Python code.
+    _owner: Py<PyBytes>,
+}
+
+// SAFETY: the memory behind `start` is immutable and owned by `_owner`, which may be sent and shared.
+unsafe impl Send for SharedBytes {}
+// SAFETY: as above; only reads are possible.
+unsafe impl Sync for SharedBytes {}
+
+impl SharedBytes {
+    fn new(bytes: &Borrowed<'_, '_, PyBytes>) -> Self {
+        let slice = bytes.as_bytes();
+        Self { start: slice.as_ptr(), length: slice.len(), _owner: (*bytes).to_owned().unbind() }
+    }
+}
+
+/// One piece of a write queue.
+pub enum SendChunk {
+    Shared(SharedBytes),
+    Owned(Box<[u8]>),
+}
+
+impl Chunk for SendChunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            // SAFETY: `start` and `length` describe the contents of a bytes object that `_owner` keeps alive;
+            // these never move and never change.
+            Self::Shared(shared) => unsafe { std::slice::from_raw_parts(shared.start, shared.length) },
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// A writable, contiguous buffer lent by a Python object until this is dropped.
+pub struct WritableBuffer {
+    view: Box<ffi::Py_buffer>,
+}
+
+impl WritableBuffer {
+    /// # Errors
+    /// `BufferError` or `TypeError` when the object has no such buffer.
+    pub fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: attached; the view is released by `release`.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, ffi::PyBUF_WRITABLE) } != 0 {
+            return Err(PyErr::fetch(object.py()));
+        }
+        Ok(Self { view })
+    }
+
+    /// The memory, for the duration of a call that does not run Python code.
+    pub fn memory(&mut self) -> &mut [u8] {
+        let length = usize::try_from(self.view.len).unwrap_or_default();
+        if length == 0 {
+            return &mut [];
+        }
+        // SAFETY: the exporter guarantees `len` writable bytes at `buf` until the view is released. Python
+        // code that could touch them too does not run while the slice is used; it is on this thread, or
+        // (free-threaded) races as it would with `socket.recv_into`.
+        unsafe { std::slice::from_raw_parts_mut(self.view.buf.cast(), length) }
+    }
+
+    /// Gives the buffer back.
+    pub fn release(mut self, _py: Python<'_>) {
+        // SAFETY: attached; the view came from PyObject_GetBuffer and is released once: `self` is consumed.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.view) };
+    }
+}

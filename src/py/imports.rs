@@ -1,0 +1,81 @@
+//! Python objects that native code needs again and again: imported once, at module initialization.
+//!
+//! asyncio's own classes and helpers are used as they are, so what depends on the version of Python
+//! (a repr, a log line) is that version's.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTuple};
+use pyo3::intern;
+
+/// See the module's documentation.
+pub struct Imports {
+    /// `asyncio.Handle`, `asyncio.TimerHandle`, `asyncio.Transport`: what `isinstance` shall see.
+    pub handle: Py<PyAny>,
+    pub timer_handle: Py<PyAny>,
+    pub transport: Py<PyAny>,
+    pub buffered_protocol: Py<PyAny>,
+    /// `_asyncio.Task` and `_asyncio.Future`.
+    pub task: Py<PyAny>,
+    pub future: Py<PyAny>,
+    /// `asyncio.BaseEventLoop.create_task`: task factories, debug mode and unusual keywords.
+    pub create_task: Py<PyAny>,
+    pub set_result_unless_cancelled: Py<PyAny>,
+    pub extract_stack: Py<PyAny>,
+    pub transport_socket: Py<PyAny>,
+    pub socket: Py<PyAny>,
+    /// `asyncio`'s logger.
+    pub logger: Py<PyAny>,
+    /// `asyncio.constants._SendfileMode.TRY_NATIVE`.
+    pub sendfile_mode: Py<PyAny>,
+    /// `("loop",)`: the keyword names of a call that passes only the loop.
+    pub loop_keyword: Py<PyTuple>,
+    /// Names of the methods that are called once per event.
+    pub data_received: Py<PyString>,
+    pub get_buffer: Py<PyString>,
+    pub buffer_updated: Py<PyString>,
+    pub connection_lost: Py<PyString>,
+    /// The number -1, `get_buffer`'s size hint.
+    pub minus_one: Py<PyAny>,
+    /// `ironloop._report`: how failures of callbacks are put into words.
+    pub report: Py<PyAny>,
+}
+
+static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
+
+/// The imports.
+///
+/// # Errors
+/// An `ImportError` or `AttributeError` when asyncio is not what it should be.
+pub fn imports(py: Python<'_>) -> PyResult<&'static Imports> {
+    IMPORTS.get_or_try_init(py, || load(py))
+}
+
+fn load(py: Python<'_>) -> PyResult<Imports> {
+    let asyncio = py.import("asyncio")?;
+    let get = |name: &str| -> PyResult<Py<PyAny>> { Ok(asyncio.getattr(name)?.unbind()) };
+    let from = |module: &str, name: &str| -> PyResult<Py<PyAny>> { Ok(py.import(module)?.getattr(name)?.unbind()) };
+    let interned = |name: &str| PyString::intern(py, name).unbind();
+    Ok(Imports {
+        handle: get("Handle")?,
+        timer_handle: get("TimerHandle")?,
+        transport: get("Transport")?,
+        buffered_protocol: get("BufferedProtocol")?,
+        task: get("Task")?,
+        future: get("Future")?,
+        create_task: asyncio.getattr("BaseEventLoop")?.getattr("create_task")?.unbind(),
+        set_result_unless_cancelled: from("asyncio.futures", "_set_result_unless_cancelled")?,
+        extract_stack: from("asyncio.format_helpers", "extract_stack")?,
+        transport_socket: from("asyncio.trsock", "TransportSocket")?,
+        socket: from("socket", "socket")?,
+        logger: from("asyncio.log", "logger")?,
+        sendfile_mode: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("TRY_NATIVE")?.unbind(),
+        loop_keyword: PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
+        data_received: interned("data_received"),
+        get_buffer: interned("get_buffer"),
+        buffer_updated: interned("buffer_updated"),
+        connection_lost: interned("connection_lost"),
+        minus_one: (-1_i32).into_pyobject(py)?.into_any().unbind(),
+        report: py.import("ironloop._report")?.into_any().unbind(),
+    })
+}

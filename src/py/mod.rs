@@ -1,0 +1,11 @@
+//! How this crate talks to CPython; knows nothing of event loops.
+//!
+//! Everything `unsafe` that concerns the interpreter lives in the files of this folder, behind
+//! small safe functions. Code in `crate::asyncio` uses these and PyO3's safe types only.
+
+pub mod buffer;
+pub mod call;
+pub mod class;
+pub mod error;
+pub mod imports;
+pub mod loop_owned;
