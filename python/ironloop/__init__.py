@@ -1,0 +1,50 @@
+"""ironloop: a complete asyncio event loop written in Rust.
+
+    import ironloop
+    ironloop.run(main())                                              # any Python
+    asyncio.run(main(), loop_factory=ironloop.new_event_loop)         # Python 3.12 and later
+    with asyncio.Runner(loop_factory=ironloop.new_event_loop) as r:   # Python 3.11 and later
+        r.run(main())
+    ironloop.install()                                                # while asyncio has policies
+
+    python -m ironloop script.py                                      # a program as it is
+
+Importing this package changes nothing in asyncio.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._loop import Loop, new_event_loop
+from ._native import __version__
+from ._run import run
+
+if TYPE_CHECKING:
+    from ._policy import EventLoopPolicy
+
+__all__ = ["EventLoopPolicy", "Loop", "__version__", "install", "new_event_loop", "run"]
+
+
+def install() -> None:
+    """Make ironloop's the event loop of every later `asyncio.run()` and `new_event_loop()` of this process.
+
+    Sets an `EventLoopPolicy`. RuntimeError on a Python whose asyncio has no policies any more: pass
+    `loop_factory=ironloop.new_event_loop` to `asyncio.run()` there.
+    """
+    from ._policy import install_policy
+
+    install_policy()
+
+
+def __getattr__(name: str) -> Any:
+    # asyncio's policy classes warn when they are named (3.14), so ours is made when it is asked for.
+    if name == "EventLoopPolicy":
+        from ._policy import policy_class
+
+        return policy_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
