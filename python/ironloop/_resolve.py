@@ -25,7 +25,7 @@ def is_literal(host: object) -> bool:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host)
-        except OSError:
+        except (OSError, UnicodeError):
             continue
         return True
     return False

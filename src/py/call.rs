@@ -7,10 +7,11 @@
 #![expect(unsafe_code, reason = "CPython's C API")]
 
 use std::ffi::CStr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::marker::PhantomData;
 use std::ptr;
 
-use pyo3::exceptions::{PySystemError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
+use pyo3::impl_::trampoline::{MethodDef, fastcall_cfunction_with_keywords};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyClass, PyTypeInfo, ffi};
@@ -266,39 +267,39 @@ pub trait FastMethod<C: PyClass> {
     fn call<'py>(slf: Borrowed<'_, 'py, C>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>>;
 }
 
-/// The C function behind a `FastMethod`.
-unsafe extern "C" fn trampoline<C: PyClass + PyTypeInfo, M: FastMethod<C>>(
+/// The body of the C function behind a `FastMethod`.
+///
+/// PyO3's own trampoline is around it: it catches panics, turns errors into exceptions, and lets `Py`
+/// know that the thread is attached. Without the last, references dropped in here would only be given
+/// back at the next call of an ordinary PyO3 method.
+unsafe fn fast_call<C: PyClass + PyTypeInfo, M: FastMethod<C>>(
+    py: Python<'_>,
     slf: *mut ffi::PyObject,
     values: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: CPython calls methods attached.
-    let py = unsafe { Python::assume_attached() };
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the descriptor that holds this function checked that `slf` is an instance of C.
-        // `values` holds `count` positional references, then one per keyword name, all borrowed from
-        // the caller for the duration of the call; `Borrowed` is a transparent pointer.
-        let (slf, arguments) = unsafe {
-            let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<C>();
-            let count = count as usize;
-            let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
-            let all: &[Borrowed<'_, '_, PyAny>] =
-                if values.is_null() { &[] } else { std::slice::from_raw_parts(values.cast(), count + keywords) };
-            let (positional, keyword_values) = all.split_at(count);
-            let keyword_names =
-                (keywords > 0).then(|| Borrowed::from_ptr(py, names).cast_unchecked::<PyTuple>());
-            (slf, Arguments { positional, keyword_values, keyword_names })
-        };
-        M::call(slf, arguments)
-    }));
-    let error = match outcome {
-        Ok(Ok(value)) => return value.into_ptr(),
-        Ok(Err(error)) => error,
-        Err(_) => PySystemError::new_err("a native method panicked; the process goes on, please report this"),
+) -> PyResult<*mut ffi::PyObject> {
+    // SAFETY: the descriptor that holds this function checked that `slf` is an instance of C.
+    // `values` holds `count` positional references, then one per keyword name, all borrowed from
+    // the caller for the duration of the call; `Borrowed` is a transparent pointer.
+    let (slf, arguments) = unsafe {
+        let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<C>();
+        let count = count as usize;
+        let keywords = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
+        let all: &[Borrowed<'_, '_, PyAny>] =
+            if values.is_null() { &[] } else { std::slice::from_raw_parts(values.cast(), count + keywords) };
+        let (positional, keyword_values) = all.split_at(count);
+        let keyword_names = (keywords > 0).then(|| Borrowed::from_ptr(py, names).cast_unchecked::<PyTuple>());
+        (slf, Arguments { positional, keyword_values, keyword_names })
     };
-    error.restore(py);
-    ptr::null_mut()
+    M::call(slf, arguments).map(Py::into_ptr)
+}
+
+/// Names `fast_call::<C, M>` to PyO3's trampoline.
+struct Definition<C, M>(PhantomData<(C, M)>);
+
+impl<C: PyClass + PyTypeInfo, M: FastMethod<C>> MethodDef<fastcall_cfunction_with_keywords::Func> for Definition<C, M> {
+    const METH: fastcall_cfunction_with_keywords::Func = fast_call::<C, M>;
 }
 
 /// Adds the method `M` to the class `C`.
@@ -307,7 +308,9 @@ pub fn add_fast_method<C: PyClass + PyTypeInfo, M: FastMethod<C>>(class: &Bound<
     // A method table entry must live as long as the type, that is, for ever.
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: M::NAME.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: trampoline::<C, M> },
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: fastcall_cfunction_with_keywords::<Definition<C, M>>,
+        },
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: M::DOC.as_ptr(),
     }));

@@ -23,20 +23,20 @@ pub trait Finalize: PyClass + PyTypeInfo {
 }
 
 unsafe extern "C" fn finalize<C: Finalize>(object: *mut ffi::PyObject) {
-    // SAFETY: CPython finalizes attached; `object` is an instance of C, whose slot this is.
-    let (py, slf) = unsafe {
-        let py = Python::assume_attached();
-        (py, Borrowed::from_ptr(py, object).cast_unchecked::<C>())
-    };
-    // A finalizer must leave the current exception alone.
-    let pending = PyErr::take(py);
-    // A panic has printed its message already; there is nobody to hand it to.
-    if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(|| C::finalize(&slf))) {
-        error.write_unraisable(py, Some(&slf.to_owned().into_any()));
-    }
-    if let Some(error) = pending {
-        error.restore(py);
-    }
+    // CPython finalizes attached; PyO3 has to know. `None`: the interpreter is going away.
+    let _ran = Python::try_attach(|py| {
+        // SAFETY: `object` is an instance of C, whose slot this is.
+        let slf = unsafe { Borrowed::from_ptr(py, object).cast_unchecked::<C>() };
+        // A finalizer must leave the current exception alone.
+        let pending = PyErr::take(py);
+        // A panic has printed its message already; there is nobody to hand it to.
+        if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(|| C::finalize(&slf))) {
+            error.write_unraisable(py, Some(&slf.to_owned().into_any()));
+        }
+        if let Some(error) = pending {
+            error.restore(py);
+        }
+    });
 }
 
 unsafe extern "C" fn dealloc<C: Finalize>(object: *mut ffi::PyObject) {

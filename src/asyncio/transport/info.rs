@@ -127,6 +127,13 @@ pub fn python_socket(py: Python<'_>, fd: OwnedFd) -> PyResult<Py<PyAny>> {
     Ok(socket.unbind())
 }
 
+/// What a program that asks for the socket of a lost connection gets: a `socket.socket` that is closed.
+pub fn closed_socket(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    let socket = imports(py)?.socket.bind(py).call0()?;
+    socket.call_method0(intern!(py, "close"))?;
+    Ok(socket.unbind())
+}
+
 /// `asyncio.trsock.TransportSocket(socket)`.
 pub fn transport_socket(py: Python<'_>, socket: &Py<PyAny>) -> PyResult<Py<PyAny>> {
     imports(py)?.transport_socket.call1(py, PyTuple::new(py, [socket])?)

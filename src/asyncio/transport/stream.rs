@@ -209,7 +209,10 @@ impl StreamTransport {
         if known.is_some() {
             return Ok(known);
         }
-        let Some(socket) = self.python_socket(py)? else { return Ok(None) };
+        let socket = match self.python_socket(py)? {
+            Some(socket) => socket,
+            None => info::closed_socket(py)?,
+        };
         let wrapped = info::transport_socket(py, &socket)?;
         self.inner.with(py, |inner| inner.info.socket = Some(wrapped.clone_ref(py)));
         Ok(Some(wrapped))

@@ -1,0 +1,78 @@
+"""Fixtures: every behaviour test runs on CPython's own loop, which is the judge, and on ironloop's.
+
+`loop_factory` makes loops of the kind under test; `loop` is one, closed afterwards; `run` runs a coroutine
+function on it. After each test the process must have as many descriptors open as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import ironloop
+from tests.support.leaks import open_descriptors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "ironloop": ironloop.new_event_loop}
+
+
+@pytest.fixture(params=list(FACTORIES))
+def loop_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def loop_factory(loop_name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    return FACTORIES[loop_name]
+
+
+@pytest.fixture(autouse=True)
+def _no_descriptor_leaks() -> Iterator[None]:
+    before = open_descriptors()
+    yield
+    after = open_descriptors()
+    if len(after) > len(before):
+        gc.collect()
+        after = open_descriptors()
+    leaked = {fd: target for fd, target in after.items() if fd not in before}
+    assert len(after) <= len(before), f"descriptors left open: {leaked}"
+
+
+@pytest.fixture
+def loop(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Any]:
+    loop = loop_factory()
+    yield loop
+    if not loop.is_closed():
+        loop.set_task_factory(None)
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+    gc.collect()
+
+
+@pytest.fixture
+def run(loop: Any) -> Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]:
+    """`run(main)` runs `main()` on the loop under test, which is the current loop meanwhile."""
+
+    def run_on_loop(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        return loop.run_until_complete(asyncio.wait_for(main(), 50))
+
+    return run_on_loop
+
+
+@pytest.fixture
+def reports(loop: Any) -> list[dict[str, Any]]:
+    """What reaches the loop's exception handler."""
+    contexts: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _loop, context: contexts.append(context))
+    return contexts
+
+
+@pytest.fixture(autouse=True)
+def _asyncio_logger(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="asyncio")

@@ -1,0 +1,173 @@
+"""call_later and call_at: never early, in order, cheap to cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.support.leaks import resident_bytes
+
+
+def test_the_clock_is_pythons_monotonic_clock(loop):
+    before = time.monotonic()
+    middle = loop.time()
+    after = time.monotonic()
+    assert before <= middle <= after
+    assert loop.time() != loop.time() or loop.time() > middle
+
+
+def test_a_timer_is_never_early(loop):
+    seen = []
+
+    async def main():
+        for delay in (0, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.0033, 0.01):
+            start = time.monotonic()
+            await asyncio.sleep(delay)
+            seen.append(time.monotonic() - start - delay)
+
+    loop.run_until_complete(main())
+    assert min(seen) >= 0
+
+
+def test_a_timer_sees_a_clock_that_is_not_before_its_time(loop):
+    seen = []
+
+    def fire(when):
+        seen.append(loop.time() - when)
+
+    for index in range(200):
+        when = loop.time() + index * 1e-5
+        loop.call_at(when, fire, when)
+    loop.call_later(0.02, loop.stop)
+    loop.run_forever()
+    assert len(seen) == 200
+    # CPython's own loop rounds by its clock's resolution, a nanosecond.
+    assert min(seen) >= -1e-9
+
+
+def test_timers_fire_in_the_order_of_their_deadlines(loop):
+    seen = []
+    now = loop.time()
+    for offset in (0.003, -5, 0.001, -1, 0.002, -10, 0):
+        loop.call_at(now + offset, seen.append, offset)
+    loop.call_later(0.02, loop.stop)
+    loop.run_forever()
+    assert seen == sorted(seen)
+    assert len(seen) == 7
+
+
+def test_equal_deadlines_fire_in_the_order_of_the_calls():
+    import ironloop
+
+    loop = ironloop.new_event_loop()
+    seen = []
+    when = loop.time() + 0.001
+    for number in range(50):
+        loop.call_at(when, seen.append, number)
+    loop.call_at(when + 0.001, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert seen == list(range(50))
+
+
+def test_when_is_what_was_asked_for(loop):
+    assert loop.call_at(12345, print).when() == 12345
+    assert isinstance(loop.call_at(12345, print).when(), int)
+    assert loop.call_at(12345.5, print).when() == 12345.5
+    before = loop.time()
+    when = loop.call_later(10, print).when()
+    assert before + 10 <= when <= loop.time() + 10
+
+
+@pytest.mark.parametrize("delay", [0, -1, -1e9])
+def test_a_delay_that_is_over_fires_in_the_next_turn(loop, delay):
+    handle = loop.call_later(delay, loop.stop)
+    assert isinstance(handle, asyncio.TimerHandle)
+    assert handle.when() <= loop.time()
+    loop.run_forever()
+
+
+@pytest.mark.parametrize("delay", [1e12, 1e300, float("inf")])
+def test_a_delay_beyond_all_clocks_does_not_fire(loop, delay):
+    handle = loop.call_later(delay, pytest.fail)
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    handle.cancel()
+
+
+def test_none_is_no_time(loop):
+    with pytest.raises(TypeError):
+        loop.call_later(None, print)
+    with pytest.raises(TypeError):
+        loop.call_at(None, print)
+
+
+@pytest.mark.parametrize("bad", ["1", [], object()])
+def test_what_is_no_number_is_refused(loop, bad):
+    with pytest.raises(TypeError):
+        loop.call_later(bad, print)
+
+
+def test_a_cancelled_timer_does_not_fire(loop):
+    handles = [loop.call_later(0.001, pytest.fail) for _ in range(10)]
+    for handle in handles:
+        handle.cancel()
+    loop.call_later(0.005, loop.stop)
+    loop.run_forever()
+
+
+def test_a_timer_can_be_cancelled_by_one_that_is_due_in_the_same_turn(loop):
+    now = loop.time()
+    second = loop.call_at(now - 1, pytest.fail)
+    loop.call_at(now - 2, second.cancel)
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+
+
+def test_a_timer_scheduled_by_a_due_timer_waits_for_the_next_turn(loop):
+    turns = []
+    loop.call_later(-1, lambda: loop.call_later(-1, lambda: turns.append("second")))
+    loop.call_soon(loop.call_soon, turns.append, "between")
+    loop.call_later(0.005, loop.stop)
+    loop.run_forever()
+    assert turns == ["between", "second"]
+
+
+def test_a_loop_that_was_blocked_counts_from_now(loop):
+    fired = []
+
+    def block():
+        time.sleep(0.05)
+        start = loop.time()
+        loop.call_later(0.02, lambda: (fired.append(loop.time() - start), loop.stop()))
+
+    loop.call_soon(block)
+    loop.run_forever()
+    assert fired[0] >= 0.02
+
+
+def test_an_idle_socket_does_not_strand_a_timer(loop):
+    import socket
+
+    left, right = socket.socketpair()
+    with left, right:
+        loop.add_reader(left, pytest.fail)
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+        loop.remove_reader(left)
+
+
+@pytest.mark.slow
+def test_memory_is_flat_when_timers_are_set_and_cancelled():
+    import ironloop
+
+    loop = ironloop.new_event_loop()
+    for _ in range(50_000):
+        loop.call_later(1000, print).cancel()
+    before = resident_bytes()
+    for _ in range(600_000):
+        loop.call_later(1000, print).cancel()
+    assert resident_bytes() - before < 4 * 1024 * 1024
+    loop.close()

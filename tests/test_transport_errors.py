@@ -1,0 +1,111 @@
+"""Connections that break: what the protocol is told, and that a late write harms nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import pytest
+
+from tests.support.protocols import Recorder, close_all, connected_pair
+
+
+def reset(sock):
+    """Close with RST instead of FIN (SO_LINGER, socket(7))."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def test_a_reset_is_told_as_such(run, reports):
+    async def main():
+        client, peer, server = await connected_pair()
+        reset(client.transport.get_extra_info("socket"))
+        client.transport.abort()
+        error = await peer.lost
+        assert isinstance(error, ConnectionResetError)
+        assert peer.events == ["made", "lost"]
+        assert reports == []
+        await close_all(server)
+
+    run(main)
+
+
+def test_writes_into_a_broken_connection_raise_nothing(run):
+    async def main():
+        client, peer, server = await connected_pair()
+        reset(client.transport.get_extra_info("socket"))
+        client.transport.abort()
+        await client.lost
+        for _ in range(10):
+            peer.transport.write(b"x" * 1000)
+            await asyncio.sleep(0)
+        assert isinstance(await peer.lost, (ConnectionError, type(None)))
+        assert peer.events.count("lost") == 1
+        await close_all(server)
+
+    run(main)
+
+
+@pytest.mark.parametrize("method", ["write", "writelines"])
+def test_writes_after_the_loss_are_dropped_and_warn_from_the_fifth_on(run, caplog, method, loop_name):
+    import sys
+
+    if loop_name == "asyncio" and method == "writelines" and (3, 12) <= sys.version_info < (3, 14):
+        pytest.skip("writelines of these versions queues for ever")
+
+    async def main():
+        client, peer, server = await connected_pair()
+        client.transport.abort()
+        await client.lost
+        for _ in range(8):
+            client.transport.write(b"x") if method == "write" else client.transport.writelines([b"x"])
+        assert client.transport.get_write_buffer_size() == 0
+        await close_all(peer, server)
+
+    run(main)
+    warned = [record for record in caplog.records if record.getMessage() == "socket.send() raised exception."]
+    assert 3 <= len(warned) <= 4
+
+
+def test_writes_after_close_are_dropped(run):
+    async def main():
+        client, peer, server = await connected_pair()
+        client.transport.close()
+        client.transport.write(b"too late")
+        await peer.lost
+        assert not peer.data
+        await close_all(server)
+
+    run(main)
+
+
+def test_the_loss_is_told_once_whatever_happens(run):
+    async def main():
+        for order in range(6):
+            client, peer, server = await connected_pair()
+            if order % 2:
+                reset(peer.transport.get_extra_info("socket"))
+            peer.transport.abort()
+            client.transport.write(b"x" * 100)
+            if order % 3 == 0:
+                client.transport.close()
+            if order % 3 == 1:
+                client.transport.abort()
+            await client.lost
+            for _ in range(3):
+                await asyncio.sleep(0.001)
+            assert client.events.count("lost") == 1
+            await close_all(server)
+
+    run(main)
+
+
+def test_a_connection_that_is_refused_says_so(run, loop):
+    async def main():
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError, match=r"Connect call failed \('127.0.0.1', "):
+            await loop.create_connection(Recorder, "127.0.0.1", port)
+
+    run(main)

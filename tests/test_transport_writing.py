@@ -1,0 +1,260 @@
+"""Writing more than the socket takes: queues, flow control, nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+
+import pytest
+
+from tests.support.leaks import resident_bytes
+from tests.support.protocols import Recorder, close_all, connected_pair
+
+
+def pattern(size):
+    return (b"%07d," * (size // 8 + 1))[: size] if False else bytes(bytearray(range(251)) * (size // 251 + 1))[:size]
+
+
+class Paused(Recorder):
+    """Does not read until it is told to."""
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        transport.pause_reading()
+
+
+class Digest(asyncio.Protocol):
+    """Counts and hashes what it gets, without keeping it."""
+
+    def __init__(self):
+        loop = asyncio.get_running_loop()
+        self.count = 0
+        self.hash = hashlib.sha256()
+        self.made = loop.create_future()
+        self.lost = loop.create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.made.set_result(None)
+
+    def data_received(self, data):
+        self.count += len(data)
+        self.hash.update(data)
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+
+@pytest.mark.slow
+def test_twenty_megabytes_before_close_all_arrive(run):
+    async def main():
+        client, peer, server = await connected_pair(Recorder, Digest)
+        data = pattern(20_000_000)
+        client.transport.write(data)
+        client.transport.close()
+        assert await peer.lost is None
+        assert peer.count == len(data)
+        assert peer.hash.digest() == hashlib.sha256(data).digest()
+        assert await client.lost is None
+        assert client.transport.get_extra_info("socket").fileno() == -1
+        await close_all(server)
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_the_end_of_the_stream_comes_behind_nine_megabytes(run):
+    async def main():
+        client, peer, server = await connected_pair(Recorder, Digest)
+        data = pattern(9_000_000)
+        client.transport.write(data)
+        client.transport.write_eof()
+        await peer.lost
+        assert peer.count == len(data)
+        assert peer.hash.digest() == hashlib.sha256(data).digest()
+        await close_all(client, server) if not client.lost.done() else await close_all(server)
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_what_is_changed_after_the_write_arrives_as_it_was(run, kind):
+    async def main():
+        client, peer, server = await connected_pair(Recorder, Paused)
+        original = bytearray(pattern(8_000_000))
+        expected = bytes(original)
+        client.transport.write(original if kind is bytearray else memoryview(original))
+        original[:] = bytes(len(original))
+        peer.transport.resume_reading()
+        assert await peer.received(len(expected)) == expected
+        await close_all(client, peer, server)
+
+    run(main)
+
+
+@pytest.mark.parametrize("count", [3, 1024, 1025, 5000])
+def test_writelines_of_many_pieces_arrive_in_order(run, count):
+    async def main():
+        client, peer, server = await connected_pair()
+        pieces = [b"%06d " % number * (number % 7 + 1) for number in range(count)]
+        client.transport.writelines(pieces)
+        expected = b"".join(pieces)
+        assert await peer.received(len(expected)) == expected
+        await close_all(client, peer, server)
+
+    run(main)
+
+
+@pytest.mark.parametrize("method", ["write", "writelines"])
+def test_the_protocol_is_paused_once_and_resumed_once(run, method, loop_name):
+    import sys
+
+    if loop_name == "asyncio" and method == "writelines" and (3, 12) <= sys.version_info < (3, 12, 9):
+        pytest.skip("writelines of this version does not pause (CPython 127655)")
+    if loop_name == "asyncio" and method == "writelines" and (3, 13) <= sys.version_info < (3, 13, 2):
+        pytest.skip("writelines of this version does not pause (CPython 127655)")
+
+    async def main():
+        client, peer, server = await connected_pair(Recorder, Paused)
+        data = pattern(8_000_000)
+        for start in range(0, len(data), 1_000_000):
+            piece = data[start : start + 1_000_000]
+            client.transport.write(piece) if method == "write" else client.transport.writelines([piece])
+        assert client.events == ["made", "pause"]
+        assert client.transport.get_write_buffer_size() > 0
+        assert "write=<polling" in repr(client.transport)
+        peer.transport.resume_reading()
+        assert await peer.received(len(data)) == data
+        while "resume" not in client.events:
+            await asyncio.sleep(0)
+        assert client.events == ["made", "pause", "resume"]
+        assert client.transport.get_write_buffer_size() == 0
+        await close_all(client, peer, server)
+
+    run(main)
+
+
+def test_lowering_the_marks_pauses_at_once(run):
+    async def main():
+        client, peer, server = await connected_pair(Recorder, Paused)
+        client.transport.set_write_buffer_limits(high=100_000_000)
+        client.transport.write(pattern(8_000_000))
+        assert client.events == ["made"]
+        client.transport.set_write_buffer_limits(high=1000)
+        assert client.events == ["made", "pause"]
+        await close_all(client, peer, server)
+
+    run(main)
+
+
+def test_abort_drops_the_queue_and_tells_the_protocol_once(run):
+    async def main():
+        client, peer, server = await connected_pair(Recorder, Paused)
+        client.transport.write(pattern(5_000_000))
+        assert client.transport.get_write_buffer_size() > 0
+        client.transport.abort()
+        client.transport.abort()
+        assert client.transport.get_write_buffer_size() == 0
+        assert await client.lost is None
+        assert client.events == ["made", "pause", "lost"]
+        await close_all(peer, server)
+
+    run(main)
+
+
+def test_close_may_be_followed_by_abort(run):
+    async def main():
+        client, peer, server = await connected_pair(Recorder, Paused)
+        client.transport.write(pattern(5_000_000))
+        client.transport.close()
+        assert not client.lost.done()
+        client.transport.abort()
+        await client.lost
+        assert client.events.count("lost") == 1
+        await close_all(peer, server)
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_both_ends_flood_each_other_without_a_stall(run):
+    size, chunk = 30_000_000, 1 << 16
+
+    class Flooder(Digest):
+        def __init__(self):
+            super().__init__()
+            self.sent = 0
+            self.paused = False
+            self.complete = asyncio.get_running_loop().create_future()
+
+        def start(self):
+            while not self.paused and self.sent < size:
+                self.transport.write(bytes(chunk))
+                self.sent += chunk
+
+        def data_received(self, data):
+            super().data_received(data)
+            if self.count >= size and not self.complete.done():
+                self.complete.set_result(None)
+
+        def pause_writing(self):
+            self.paused = True
+
+        def resume_writing(self):
+            self.paused = False
+            self.start()
+
+    async def main():
+        client, peer, server = await connected_pair(Flooder, Flooder)
+        client.start()
+        peer.start()
+        await client.complete
+        await peer.complete
+        assert client.count >= size
+        client.transport.abort()
+        peer.transport.abort()
+        await asyncio.wait([client.lost, peer.lost])
+        await close_all(server)
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_memory_is_given_back_when_the_connection_is_lost(run):
+    async def main():
+        client, peer, server = await connected_pair(Recorder, Paused)
+        before = resident_bytes()
+        for _ in range(15):
+            client.transport.write(bytearray(b"x" * 10_000_000))
+        assert client.transport.get_write_buffer_size() > 100_000_000
+        peer.transport.abort()
+        await client.lost
+        gc.collect()
+        assert resident_bytes() - before < 40_000_000
+        assert client.transport.get_write_buffer_size() == 0
+        await close_all(server)
+
+    run(main)
+
+
+def test_writes_from_resume_writing_keep_their_order(run):
+    class Refilling(Recorder):
+        rounds = 0
+
+        def resume_writing(self):
+            super().resume_writing()
+            Refilling.rounds += 1
+            if Refilling.rounds <= 2:
+                self.transport.write(b"%d" % Refilling.rounds * 10_000_000)
+
+    async def main():
+        Refilling.rounds = 0
+        client, peer, server = await connected_pair(Refilling, Paused)
+        client.transport.write(b"0" * 10_000_000)
+        peer.transport.resume_reading()
+        expected = b"".join(b"%d" % n * 10_000_000 for n in range(3))
+        assert await peer.received(len(expected)) == expected
+        await close_all(client, peer, server)
+
+    run(main)
