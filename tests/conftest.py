@@ -11,9 +11,9 @@ import gc
 import logging
 from typing import TYPE_CHECKING, Any
 
+import ironloop
 import pytest
 
-import ironloop
 from tests.support.leaks import open_descriptors
 
 if TYPE_CHECKING:

@@ -53,7 +53,12 @@ def test_the_repr_is_that_of_cpythons_loop(loop_factory, debug):
     texts = []
     for loop in (asyncio.SelectorEventLoop(), ironloop.new_event_loop()):
         loop.set_debug(debug)
-        made = [loop.call_soon(callback, 1, 2), loop.call_at(5, callback), loop.call_soon(print, "x"), loop.call_at(7.5, print)]
+        made = [
+            loop.call_soon(callback, 1, 2),
+            loop.call_at(5, callback),
+            loop.call_soon(print, "x"),
+            loop.call_at(7.5, print),
+        ]
         text = [repr(handle) for handle in made]
         for handle in made:
             handle.cancel()
@@ -84,7 +89,7 @@ def test_timers_compare_by_their_deadline(loop):
     assert late >= early
     assert early == same
     assert early != late
-    assert not early != same
+    assert (early != same) is False
     assert hash(early) == hash(same)
     assert early != 1000
     with pytest.raises(TypeError):

@@ -12,9 +12,8 @@ import threading
 import warnings
 import weakref
 
-import pytest
-
 import ironloop
+import pytest
 
 
 def test_asynchronous_generators_are_closed_at_shutdown(loop):
@@ -108,7 +107,11 @@ def in_a_process(body):
     [
         "loop = ironloop.new_event_loop()",
         "loop = ironloop.new_event_loop(); loop.call_later(100, print); loop.call_soon(print)",
-        "loop = ironloop.new_event_loop(); threading.Thread(target=loop.run_forever, daemon=True).start(); time.sleep(0.1)",
+        """
+        loop = ironloop.new_event_loop()
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        time.sleep(0.1)
+        """,
         """
         loop = ironloop.new_event_loop()
         async def main():

@@ -17,7 +17,9 @@ FACTORY = {"asyncio": "asyncio.SelectorEventLoop", "ironloop": "ironloop.new_eve
 
 def in_a_process(loop_name, body, *arguments):
     """Run `body` with `loop` in an interpreter of its own."""
-    code = f"import asyncio, ironloop, os, signal, sys, threading\nloop = {FACTORY[loop_name]}()\n" + textwrap.dedent(body)
+    code = f"import asyncio, ironloop, os, signal, sys, threading\nloop = {FACTORY[loop_name]}()\n" + textwrap.dedent(
+        body
+    )
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True, timeout=30
     )

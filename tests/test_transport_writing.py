@@ -13,7 +13,8 @@ from tests.support.protocols import Recorder, close_all, connected_pair
 
 
 def pattern(size):
-    return (b"%07d," * (size // 8 + 1))[: size] if False else bytes(bytearray(range(251)) * (size // 251 + 1))[:size]
+    """Bytes that do not repeat at powers of two, so that a piece in the wrong place shows."""
+    return bytes(bytearray(range(251)) * (size // 251 + 1))[:size]
 
 
 class Paused(Recorder):

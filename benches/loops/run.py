@@ -114,15 +114,11 @@ def sample(name: str, loop: str, row: Row, client: pathlib.Path | None, seconds:
             return {"rate": float(line)}
         address = f"127.0.0.1:{line}"
         arguments = (
-            ["churn", address]
-            if row.churn
-            else ["load", address, str(row.connections), str(row.size), str(row.depth)]
+            ["churn", address] if row.churn else ["load", address, str(row.connections), str(row.size), str(row.depth)]
         )
         load = [*arguments, str(seconds / 4), str(seconds)]
         before = cpu_ticks(process.pid)
-        output = subprocess.run(
-            ["taskset", "-c", str(CLIENT_CORE), str(client), *load], capture_output=True, text=True
-        )
+        output = subprocess.run(["taskset", "-c", str(CLIENT_CORE), str(client), *load], capture_output=True, text=True)
         used = cpu_ticks(process.pid) - before
         if output.returncode:
             return {"error": output.stderr.strip().splitlines()[-1]}
@@ -156,9 +152,8 @@ def version(name: str) -> str:
 
 
 def machine() -> str:
-    model = next(
-        (line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?"
-    )
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?")
     return f"{os.cpu_count()} cores, {model}, Linux {platform.release()}, Python {platform.python_version()}"
 
 

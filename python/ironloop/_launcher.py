@@ -132,8 +132,27 @@ def _run_code(source: bytes, filename: str, argv: list[str], folder: str) -> Non
     sys.argv = argv
     if not (sys.version_info >= (3, 11) and sys.flags.safe_path):
         sys.path[0] = folder
-    code: CodeType = compile(source, filename, "exec", dont_inherit=True)
+    try:
+        code: CodeType = compile(source, filename, "exec", dont_inherit=True)
+    except SyntaxError:
+        if is_file:
+            _let_python_explain(argv)
+        raise
     exec(code, main_module.__dict__)
+
+
+def _let_python_explain(argv: list[str]) -> None:
+    """Become `python script.py`, which fails to compile it, too, and says so in its own words.
+
+    The compiler puts some errors (null bytes, encodings) differently for a file than for a string.
+    """
+    import os
+
+    options = sys.orig_argv[: len(sys.orig_argv) - len(argv)]
+    if options[-2:] == ["-m", __package__]:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, [options[0], *options[1:-2], *argv])
 
 
 def _new_main() -> ModuleType:

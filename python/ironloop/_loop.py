@@ -16,11 +16,10 @@ import asyncio
 import selectors
 import signal
 import socket
-import sys
 import threading
-from asyncio import constants, sslproto
+from asyncio import sslproto
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _native, _resolve
 
@@ -48,6 +47,12 @@ class _ReactorView:
 
 class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     """A complete asyncio event loop; the reactor, timers, callbacks and streams are native."""
+
+    # What CPython's classes keep on the loop.
+    _csock: socket.socket
+    _signal_handlers: dict[int, Any]
+    _current_handle: Any
+    _getaddrinfo_debug: Callable[..., Any]
 
     def __init__(self) -> None:
         """Make a loop. OSError when the process is out of descriptors."""
@@ -159,9 +164,26 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         # TLS is CPython's own, over a native transport.
         self._ensure_fd_no_transport(rawsock)
         options.pop("context", None)
-        tls = sslproto.SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **options)
+        tls = sslproto.SSLProtocol(
+            self, protocol, sslcontext, cast(Any, waiter), server_side, server_hostname, **options
+        )
         _native.StreamTransport(self, rawsock, tls, extra=extra, server=server)
         return tls._app_transport
+
+    async def _sendfile_native(
+        self, transport: _native.StreamTransport, file: Any, offset: int, count: int | None
+    ) -> int:
+        was_reading = transport.is_reading()
+        transport.pause_reading()
+        await transport._make_empty_waiter()
+        transport._lend_descriptor()
+        try:
+            return await self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+        finally:
+            transport._take_descriptor_back()
+            transport._reset_empty_waiter()
+            if was_reading:
+                transport.resume_reading()
 
     def _start_serving(
         self,
@@ -185,5 +207,3 @@ def new_event_loop() -> Loop:
 
 
 __all__ = ["Loop", "new_event_loop"]
-
-_ = (constants, sys)

@@ -19,7 +19,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-use crate::asyncio::event_loop::{LoopCore, report};
+use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine::time::timer_heap::TimerKey;
 use crate::py::call;
 use crate::py::imports::imports;

@@ -3,8 +3,8 @@
 //! Methods are looked up at each call, as asyncio does: a program may replace
 //! `protocol.data_received` at any time. Only the kind of protocol is decided once, when it is set.
 
-use pyo3::prelude::*;
 use pyo3::intern;
+use pyo3::prelude::*;
 
 use super::event_loop::report::{self, ends_the_run};
 use super::event_loop::LoopCore;

@@ -11,7 +11,7 @@ use std::ptr;
 use pyo3::exceptions::{PyBufferError, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
-use pyo3::{Borrowed, ffi};
+use pyo3::{ffi, Borrowed};
 
 use crate::engine::stream::write_queue::Chunk;
 

@@ -11,10 +11,10 @@ use std::marker::PhantomData;
 use std::ptr;
 
 use pyo3::exceptions::PyTypeError;
-use pyo3::impl_::trampoline::{MethodDef, fastcall_cfunction_with_keywords};
+use pyo3::impl_::trampoline::{fastcall_cfunction_with_keywords, MethodDef};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
-use pyo3::{Borrowed, PyClass, PyTypeInfo, ffi};
+use pyo3::{ffi, Borrowed, PyClass, PyTypeInfo};
 
 /// `function()`.
 #[inline]
@@ -39,11 +39,7 @@ pub fn call1<'py>(py: Python<'py>, function: &Py<PyAny>, argument: &Py<PyAny>) -
 
 /// `function(*arguments)`.
 #[inline]
-pub fn call_tuple<'py>(
-    py: Python<'py>,
-    function: &Py<PyAny>,
-    arguments: &Py<PyTuple>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub fn call_tuple<'py>(py: Python<'py>, function: &Py<PyAny>, arguments: &Py<PyTuple>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: attached; `arguments` is an exact tuple or a subclass of it.
     unsafe {
         Bound::from_owned_ptr_or_err(py, ffi::PyObject_Call(function.as_ptr(), arguments.as_ptr(), ptr::null_mut()))
@@ -83,7 +79,10 @@ pub fn vectorcall<'py>(
     // SAFETY: attached; `values` holds borrowed references that the callers in this crate take from
     // objects alive during the call, one per positional argument and keyword name.
     unsafe {
-        Bound::from_owned_ptr_or_err(py, ffi::PyObject_Vectorcall(function.as_ptr(), values.as_ptr(), positional, names))
+        Bound::from_owned_ptr_or_err(
+            py,
+            ffi::PyObject_Vectorcall(function.as_ptr(), values.as_ptr(), positional, names),
+        )
     }
 }
 
@@ -106,11 +105,7 @@ pub fn is_context(context: &Bound<'_, PyAny>) -> bool {
 /// # Errors
 /// `RuntimeError` when the context is entered already, else what `body` returns.
 #[inline]
-pub fn in_context<'py, R>(
-    py: Python<'py>,
-    context: &Py<PyAny>,
-    body: impl FnOnce() -> PyResult<R>,
-) -> PyResult<R> {
+pub fn in_context<'py, R>(py: Python<'py>, context: &Py<PyAny>, body: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
     let entered = Entered::new(py, context)?;
     let result = body();
     entered.leave()?;
@@ -193,7 +188,9 @@ impl<'a, 'py> Arguments<'a, 'py> {
     }
 
     /// Pairs of name and value.
-    pub fn keywords(&self) -> impl Iterator<Item = (Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> + use<'a, 'py> {
+    pub fn keywords(
+        &self,
+    ) -> impl Iterator<Item = (Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> + use<'a, 'py> {
         let names = self.keyword_names;
         self.keyword_values.iter().enumerate().filter_map(move |(index, value)| {
             let name = names?.get_borrowed_item_tied(index)?;
@@ -224,12 +221,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
     }
 
     /// `function(*prefix, *positional, **keywords)`.
-    pub fn forward(
-        &self,
-        py: Python<'py>,
-        function: &Py<PyAny>,
-        prefix: &[&Py<PyAny>],
-    ) -> PyResult<Bound<'py, PyAny>> {
+    pub fn forward(&self, py: Python<'py>, function: &Py<PyAny>, prefix: &[&Py<PyAny>]) -> PyResult<Bound<'py, PyAny>> {
         let mut values: Vec<*mut ffi::PyObject> = prefix.iter().map(|value| value.as_ptr()).collect();
         values.extend(self.positional.iter().map(|value| value.as_ptr()));
         let positional = values.len();

@@ -5,12 +5,12 @@
 #![expect(unsafe_code, reason = "type slots")]
 
 use std::ffi::c_int;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::OnceLock;
 
 use pyo3::prelude::*;
 use pyo3::types::PyType;
-use pyo3::{Borrowed, PyClass, PyTypeInfo, ffi};
+use pyo3::{ffi, Borrowed, PyClass, PyTypeInfo};
 
 /// A class with a finalizer, see `install_finalizer`.
 pub trait Finalize: PyClass + PyTypeInfo {

@@ -3,10 +3,10 @@
 //! asyncio's own classes and helpers are used as they are, so what depends on the version of Python
 //! (a repr, a log line) is that version's.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple};
-use pyo3::intern;
 
 /// See the module's documentation.
 pub struct Imports {

@@ -12,13 +12,13 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
-use pyo3::{Borrowed, intern};
+use pyo3::{intern, Borrowed};
 
-use super::LoopCore;
 use super::ready::Entry;
 use super::watchers::Direction;
+use super::LoopCore;
 use crate::asyncio::handle::{Args, Call, Handle, HandleCore, TimerHandle};
-use crate::py::call::{self, Arguments, FastMethod, add_fast_method};
+use crate::py::call::{self, add_fast_method, Arguments, FastMethod};
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 
@@ -53,14 +53,10 @@ impl<'a, 'py, const N: usize> Bindings<'a, 'py, N> {
         Self::with_keywords(py, method, names, arguments)
     }
 
-    fn with_keywords(
-        py: Python<'py>,
-        method: &str,
-        names: [&str; N],
-        arguments: Arguments<'a, 'py>,
-    ) -> PyResult<Self> {
+    fn with_keywords(py: Python<'py>, method: &str, names: [&str; N], arguments: Arguments<'a, 'py>) -> PyResult<Self> {
         let positional = arguments.positional();
-        let mut named: [Option<Borrowed<'a, 'py, PyAny>>; N] = std::array::from_fn(|index| positional.get(index).copied());
+        let mut named: [Option<Borrowed<'a, 'py, PyAny>>; N] =
+            std::array::from_fn(|index| positional.get(index).copied());
         let mut context = None;
         for (name, value) in arguments.keywords() {
             if name.is(intern!(py, "context")) || name.eq(intern!(py, "context"))? {
@@ -139,7 +135,7 @@ struct CallSoon;
 
 impl FastMethod<LoopCore> for CallSoon {
     const NAME: &'static CStr = c"call_soon";
-    const DOC: &'static CStr = c"call_soon($self, callback, /, *args, context=None)\n--\n\n\
+    const DOC: &'static CStr = c"call_soon($self, /, callback, *args, context=None)\n--\n\n\
         Call callback(*args) in the next turn of the loop, in the order of these calls.\n\n\
         Returns a handle that can cancel it. Raises RuntimeError when the loop is closed.";
 
@@ -177,9 +173,9 @@ fn is_task_wrapper(py: Python<'_>, callback: Borrowed<'_, '_, PyAny>) -> PyResul
     }
     // The type has no name in any module; it shows itself with the first task that is started.
     if class.name()?.to_str()? == "TaskStepMethWrapper" && class.module()?.to_str()? != "__main__" {
-        let heap_type_of_c_task = callback
-            .getattr(intern!(py, "__self__"))
-            .is_ok_and(|task| task.is_instance(imports(py).map_or(task.as_any(), |i| i.task.bind(py))).unwrap_or(false));
+        let heap_type_of_c_task = callback.getattr(intern!(py, "__self__")).is_ok_and(|task| {
+            task.is_instance(imports(py).map_or(task.as_any(), |i| i.task.bind(py))).unwrap_or(false)
+        });
         if heap_type_of_c_task {
             let _ = STEP.set(py, class.unbind());
             return Ok(true);
@@ -193,7 +189,7 @@ struct CallSoonThreadsafe;
 
 impl FastMethod<LoopCore> for CallSoonThreadsafe {
     const NAME: &'static CStr = c"call_soon_threadsafe";
-    const DOC: &'static CStr = c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n\
+    const DOC: &'static CStr = c"call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n\
         Like call_soon(), from any thread: the loop is woken if it sleeps.";
 
     fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
@@ -219,7 +215,7 @@ struct CallLater;
 
 impl FastMethod<LoopCore> for CallLater {
     const NAME: &'static CStr = c"call_later";
-    const DOC: &'static CStr = c"call_later($self, delay, callback, /, *args, context=None)\n--\n\n\
+    const DOC: &'static CStr = c"call_later($self, /, delay, callback, *args, context=None)\n--\n\n\
         Call callback(*args) after delay seconds, never before.\n\n\
         Returns a handle that can cancel it and tells when() it is due.";
 
@@ -248,7 +244,7 @@ struct CallAt;
 
 impl FastMethod<LoopCore> for CallAt {
     const NAME: &'static CStr = c"call_at";
-    const DOC: &'static CStr = c"call_at($self, when, callback, /, *args, context=None)\n--\n\n\
+    const DOC: &'static CStr = c"call_at($self, /, when, callback, *args, context=None)\n--\n\n\
         Call callback(*args) when time() has reached when, in seconds.";
 
     fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
@@ -285,7 +281,7 @@ struct CreateTask;
 
 impl FastMethod<LoopCore> for CreateTask {
     const NAME: &'static CStr = c"create_task";
-    const DOC: &'static CStr = c"create_task($self, coro, /, **kwargs)\n--\n\n\
+    const DOC: &'static CStr = c"create_task($self, /, coro, **kwargs)\n--\n\n\
         Wrap a coroutine in a task of this loop and schedule it.\n\n\
         Takes the keywords of the running Python: name, context (3.11), eager_start (3.14), and whatever\n\
         the task factory takes (3.13.3).";
@@ -321,11 +317,7 @@ macro_rules! watch_method {
                 let method = $python_name.to_str().unwrap_or_default();
                 let bound = Bindings::new(py, method, ["fd", "callback"], arguments)?;
                 let [file, callback] = bound.named;
-                let fd = if $checked {
-                    LoopCore::watchable_descriptor(&slf, &file)?
-                } else {
-                    file.extract::<RawFd>()?
-                };
+                let fd = if $checked { LoopCore::watchable_descriptor(&slf, &file)? } else { file.extract::<RawFd>()? };
                 let core = LoopCore::new_handle_core(slf, callback, bound.args(py)?, None)?;
                 let handle = LoopCore::watch(&slf, &file, fd, $direction, core)?;
                 Ok(if $checked { py.None() } else { handle.into_any() })
@@ -339,7 +331,7 @@ watch_method!(
     c"add_reader",
     Direction::Read,
     true,
-    c"add_reader($self, fd, callback, /, *args)\n--\n\n\
+    c"add_reader($self, /, fd, callback, *args)\n--\n\n\
       Call callback(*args) in every turn in which fd (a number, or an object with fileno()) can be read.\n\n\
       Replaces a reader that was there. Raises RuntimeError when a transport uses fd, ValueError when it is\n\
       no descriptor, PermissionError when it cannot be polled (a regular file)."
@@ -349,7 +341,7 @@ watch_method!(
     c"add_writer",
     Direction::Write,
     true,
-    c"add_writer($self, fd, callback, /, *args)\n--\n\n\
+    c"add_writer($self, /, fd, callback, *args)\n--\n\n\
       Call callback(*args) in every turn in which fd (a number, or an object with fileno()) can be written.\n\n\
       Replaces a writer that was there. Raises as add_reader() does."
 );
@@ -358,14 +350,14 @@ watch_method!(
     c"_add_reader",
     Direction::Read,
     false,
-    c"_add_reader($self, fd, callback, /, *args)\n--\n\nadd_reader() for asyncio's own transports; returns the handle."
+    c"_add_reader($self, /, fd, callback, *args)\n--\n\nadd_reader() for asyncio's own transports; returns the handle."
 );
 watch_method!(
     AddWriterUnchecked,
     c"_add_writer",
     Direction::Write,
     false,
-    c"_add_writer($self, fd, callback, /, *args)\n--\n\nadd_writer() for asyncio's own transports; returns the handle."
+    c"_add_writer($self, /, fd, callback, *args)\n--\n\nadd_writer() for asyncio's own transports; returns the handle."
 );
 
 #[pymethods]

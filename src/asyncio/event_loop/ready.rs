@@ -7,15 +7,19 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{LoopCore, report};
+use super::{report, LoopCore};
 use crate::asyncio::handle::{Args, Call, Handle, HandleCore, TimerHandle};
-use crate::engine::reactor::Readiness;
 use crate::engine::reactor::registry::Token;
+use crate::engine::reactor::Readiness;
 
 /// Something that is ready to run.
 pub enum Entry {
     /// A callback of at most one argument to which nobody holds a handle.
-    Call { function: Py<PyAny>, argument: Option<Py<PyAny>>, context: Py<PyAny> },
+    Call {
+        function: Py<PyAny>,
+        argument: Option<Py<PyAny>>,
+        context: Py<PyAny>,
+    },
     Handle(Py<Handle>),
     Timer(Py<TimerHandle>),
     /// A handle that is not ours, for example one that asyncio's Python code made.

@@ -27,11 +27,7 @@ pub fn callback_failed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAn
         return Err(error);
     }
     let exception = error.into_value(py);
-    imports(py)?
-        .report
-        .bind(py)
-        .call_method1(intern!(py, "callback_failed"), (event_loop, handle, exception))
-        .map(drop)
+    imports(py)?.report.bind(py).call_method1(intern!(py, "callback_failed"), (event_loop, handle, exception)).map(drop)
 }
 
 /// Debug mode: runs a handle and logs it if it was slow.

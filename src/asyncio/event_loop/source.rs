@@ -10,9 +10,9 @@ use std::sync::Arc;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::LoopCore;
 use super::report;
 use super::watchers::Watcher;
+use super::LoopCore;
 use crate::asyncio::transport::listener::Listener;
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine;

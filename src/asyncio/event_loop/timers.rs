@@ -4,8 +4,8 @@
 
 use pyo3::prelude::*;
 
-use super::LoopCore;
 use super::ready::Entry;
+use super::LoopCore;
 use crate::asyncio::handle::{HandleCore, TimerHandle};
 use crate::engine::time::timer_heap::TimerKey;
 

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::LoopCore;
 use super::ready::Entry;
+use super::LoopCore;
 use crate::asyncio::transport::stream::StreamTransport;
-use crate::engine::reactor::{Reactor, event};
 use crate::engine::reactor::registry::Token;
+use crate::engine::reactor::{event, Reactor};
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::epoll::EventBuffer;
 use crate::py::call::check_signals;
@@ -82,7 +82,7 @@ impl LoopCore {
         if self.inbox.is_occupied() {
             self.drain_inbox(py);
         }
-        if run.events.len() > 0 {
+        if !run.events.is_empty() {
             run.busy_turns = 0;
             self.queue_events(py, run);
         }

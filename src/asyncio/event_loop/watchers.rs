@@ -11,8 +11,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::LoopCore;
 use super::source::Source;
+use super::LoopCore;
 use crate::asyncio::handle::{Handle, HandleCore};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::reactor::registry::Token;

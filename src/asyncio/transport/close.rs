@@ -5,11 +5,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::info::Descriptor;
-use super::stream::{StreamTransport, detach};
+use super::stream::{detach, StreamTransport};
 use super::write::fail_empty_waiter;
-use crate::asyncio::event_loop::{LoopCore, report};
+use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine::stream::CloseAction;
-use crate::engine::stream::write_queue::WriteQueue;
 use crate::py::imports::imports;
 
 impl StreamTransport {
@@ -34,9 +33,13 @@ impl StreamTransport {
             let schedule = inner.life.abort();
             inner.blocked = false;
             inner.held = false;
-            (schedule, schedule.then(|| std::mem::replace(&mut inner.queue, WriteQueue::new())))
+            (schedule, schedule.then(|| std::mem::take(&mut inner.queue)))
         });
-        if schedule { Self::lose_soon(slf, exception) } else { Ok(()) }
+        if schedule {
+            Self::lose_soon(slf, exception)
+        } else {
+            Ok(())
+        }
     }
 
     /// Schedules `connection_lost`.
@@ -48,7 +51,8 @@ impl StreamTransport {
         let event_loop = slf.get().event_loop.bind(py);
         if event_loop.get().is_loop_closed() {
             // Nothing will run any more: only the descriptor is left to be cared for.
-            let descriptor = slf.get().inner.with(py, |inner| std::mem::replace(&mut inner.descriptor, Descriptor::Closed));
+            let descriptor =
+                slf.get().inner.with(py, |inner| std::mem::replace(&mut inner.descriptor, Descriptor::Closed));
             descriptor.close(py)?;
         }
         LoopCore::schedule(event_loop, callback, Some(exception))
@@ -73,10 +77,11 @@ impl StreamTransport {
         } else if event_loop.get().is_debug() {
             let keywords = pyo3::types::PyDict::new(py);
             keywords.set_item(intern!(py, "exc_info"), &exception)?;
-            imports(py)?
-                .logger
-                .bind(py)
-                .call_method(intern!(py, "debug"), ("%r: %s", slf, message), Some(&keywords))?;
+            imports(py)?.logger.bind(py).call_method(
+                intern!(py, "debug"),
+                ("%r: %s", slf, message),
+                Some(&keywords),
+            )?;
         }
         Self::force_close(slf, Some(exception))
     }
@@ -99,7 +104,7 @@ impl StreamTransport {
                 inner.protocol.take(),
                 inner.read_context.take(),
                 inner.write_context.take(),
-                std::mem::replace(&mut inner.queue, WriteQueue::new()),
+                std::mem::take(&mut inner.queue),
             );
             let descriptor = std::mem::replace(&mut inner.descriptor, Descriptor::Closed);
             (descriptor, inner.server.take(), inner.empty_waiter.take(), dropped)

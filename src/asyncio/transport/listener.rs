@@ -15,10 +15,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::info::{self, Address, Descriptor, Info};
-use super::stream::{Parts, StreamTransport, accepted_parts};
+use super::stream::{accepted_parts, Parts, StreamTransport};
 use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
-use crate::asyncio::event_loop::{LoopCore, report};
+use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{Interest, Trigger};
@@ -184,7 +184,14 @@ impl Listener {
                 peer: address(intern!(py, "getpeername")),
                 ..Info::default()
             };
-            Parts { fd: number, descriptor: Descriptor::Socket(socket), protocol: protocol.unbind(), server, info, gather }
+            Parts {
+                fd: number,
+                descriptor: Descriptor::Socket(socket),
+                protocol: protocol.unbind(),
+                server,
+                info,
+                gather,
+            }
         };
         let transport = StreamTransport::start(event_loop, parts, None)?;
         if event_loop.get().is_debug() {

@@ -11,15 +11,15 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::stream::{Inner, StreamTransport};
-use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::event_loop::ready::Entry;
 use crate::asyncio::event_loop::report::ends_the_run;
+use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::protocol::ProtocolKind;
 use crate::engine;
 use crate::engine::reactor::Readiness;
 use crate::engine::stream::read_size::ReadPlan;
 use crate::engine::sys::socket;
-use crate::py::buffer::{WritableBuffer, bytes_filled_by};
+use crate::py::buffer::{bytes_filled_by, WritableBuffer};
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
@@ -54,12 +54,20 @@ impl StreamTransport {
             inner.read_context = Some(context);
             inner.life.is_reading()
         });
-        if reading { Self::ensure_registered(slf) } else { Ok(()) }
+        if reading {
+            Self::ensure_registered(slf)
+        } else {
+            Ok(())
+        }
     }
 
     pub fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
         let changed = slf.get().inner.with(slf.py(), |inner| inner.life.pause_reading());
-        if changed { Self::log_debug(slf, "%r pauses reading") } else { Ok(()) }
+        if changed {
+            Self::log_debug(slf, "%r pauses reading")
+        } else {
+            Ok(())
+        }
     }
 
     pub fn resume(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -115,8 +123,9 @@ impl StreamTransport {
                 let count = data.len().unwrap_or_default();
                 Self::after_read(slf, count, capacity);
                 let name = &imports(py)?.data_received;
-                let outcome =
-                    call::in_context(py, &plan.context, || call::call_method1(py, &plan.protocol, name, &data).map(drop));
+                let outcome = call::in_context(py, &plan.context, || {
+                    call::call_method1(py, &plan.protocol, name, &data).map(drop)
+                });
                 Self::protocol_outcome(slf, outcome, "Fatal error: protocol.data_received() call failed.")
             }
             other => Self::no_data(slf, plan, &other),
@@ -145,9 +154,8 @@ impl StreamTransport {
             return Ok(Self::receive_scratch(slf, plan));
         }
         let capacity = available.min(LARGEST_READ);
-        let outcome = bytes_filled_by(py, capacity, |memory| {
-            socket::recv_uninit(plan.fd, memory).map_err(ReceiveError::Kernel)
-        });
+        let outcome =
+            bytes_filled_by(py, capacity, |memory| socket::recv_uninit(plan.fd, memory).map_err(ReceiveError::Kernel));
         let received = match outcome {
             Ok(data) if data.len()? == 0 => Received::EndOfStream,
             Ok(data) => Received::Data(data),

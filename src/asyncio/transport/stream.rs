@@ -19,22 +19,22 @@ use pyo3::exceptions::{PyResourceWarning, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use pyo3::{Borrowed, ffi, intern};
+use pyo3::{ffi, intern, Borrowed};
 
 use super::info::{self, Address, Descriptor, Info};
 use super::write::Gather;
-use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::event_loop::source::Source;
+use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::protocol::ProtocolKind;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{Interest, Readiness, Trigger};
-use crate::engine::stream::StreamCore;
 use crate::engine::stream::flow::FlowControl;
 use crate::engine::stream::read_size::ReadSize;
 use crate::engine::stream::write_queue::WriteQueue;
+use crate::engine::stream::StreamCore;
 use crate::engine::sys::socket;
 use crate::py::buffer::SendChunk;
-use crate::py::call::{Arguments, FastMethod, add_fast_method};
+use crate::py::call::{add_fast_method, Arguments, FastMethod};
 use crate::py::class::Finalize;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
@@ -245,7 +245,13 @@ fn addresses(py: Python<'_>, fd: RawFd, python_socket: &Bound<'_, PyAny>) -> (Op
 }
 
 /// A transport for a connection that a listener accepted.
-pub fn accepted_parts(fd: OwnedFd, peer: Address, protocol: Py<PyAny>, server: Option<Py<PyAny>>, gather: Gather) -> Parts {
+pub fn accepted_parts(
+    fd: OwnedFd,
+    peer: Address,
+    protocol: Py<PyAny>,
+    server: Option<Py<PyAny>>,
+    gather: Gather,
+) -> Parts {
     let number = fd.as_raw_fd();
     let local = socket::local_address(number).ok().map(Address::Raw);
     Parts {
@@ -379,7 +385,12 @@ impl StreamTransport {
 
     /// 'socket', 'sockname', 'peername', or what the creator of the transport added; else `default`.
     #[pyo3(signature = (name, default=None))]
-    fn get_extra_info(&self, py: Python<'_>, name: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+    fn get_extra_info(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        default: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
         let default = || default.unwrap_or_else(|| py.None());
         let extra = self.inner.with(py, |inner| inner.info.extra.as_ref().map(|extra| extra.clone_ref(py)));
         if let Some(extra) = extra {
@@ -411,9 +422,16 @@ impl StreamTransport {
             let writing = if inner.blocked { "polling" } else { "idle" };
             let size = inner.queue.len_bytes();
             let text = format!("<StreamTransport{state} fd={}", inner.fd);
-            (text + &format!(" read={reading} write=<{writing}, bufsize={size}>>"), !matches!(inner.descriptor, Descriptor::Closed))
+            (
+                text + &format!(" read={reading} write=<{writing}, bufsize={size}>>"),
+                !matches!(inner.descriptor, Descriptor::Closed),
+            )
         });
-        if alive { text } else { text.split(" read=").next().unwrap_or_default().to_owned() + ">" }
+        if alive {
+            text
+        } else {
+            text.split(" read=").next().unwrap_or_default().to_owned() + ">"
+        }
     }
 
     /// Starts reading, unless the transport was paused or closed since it was made.
@@ -436,6 +454,20 @@ impl StreamTransport {
 
     fn _reset_empty_waiter(&self, py: Python<'_>) {
         let _waiter = self.inner.with(py, |inner| inner.empty_waiter.take());
+    }
+
+    /// Lets somebody else poll the descriptor (`sendfile`); reading is paused meanwhile.
+    fn _lend_descriptor(&self, py: Python<'_>) {
+        self.deregister(py);
+    }
+
+    /// The end of `_lend_descriptor()`.
+    fn _take_descriptor_back(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if Self::closing(slf) {
+            Ok(())
+        } else {
+            Self::ensure_registered(slf)
+        }
     }
 
     #[classattr]
@@ -492,7 +524,13 @@ impl StreamTransport {
 
     fn __clear__(&self) {
         let _dropped = self.inner.visit(|inner| {
-            (inner.protocol.take(), inner.read_context.take(), inner.write_context.take(), inner.server.take(), inner.empty_waiter.take())
+            (
+                inner.protocol.take(),
+                inner.read_context.take(),
+                inner.write_context.take(),
+                inner.server.take(),
+                inner.empty_waiter.take(),
+            )
         });
     }
 }
@@ -502,7 +540,7 @@ struct Write;
 
 impl FastMethod<StreamTransport> for Write {
     const NAME: &'static CStr = c"write";
-    const DOC: &'static CStr = c"write($self, data, /)\n--\n\n\
+    const DOC: &'static CStr = c"write($self, /, data)\n--\n\n\
         Send data (bytes, bytearray or memoryview), or queue what the kernel does not take now.\n\n\
         Never blocks. Raises TypeError for other types, RuntimeError after write_eof(); after the connection\n\
         was lost data is dropped.";
@@ -530,11 +568,12 @@ impl Finalize for StreamTransport {
         let message = format!("unclosed transport {}", slf.repr()?);
         let keywords = PyDict::new(py);
         keywords.set_item(intern!(py, "source"), slf)?;
-        let warned = py
-            .import(intern!(py, "warnings"))?
-            .call_method(intern!(py, "warn"), (message, py.get_type::<PyResourceWarning>()), Some(&keywords));
-        let descriptor =
-            slf.get().inner.with(py, |inner| std::mem::replace(&mut inner.descriptor, Descriptor::Closed));
+        let warned = py.import(intern!(py, "warnings"))?.call_method(
+            intern!(py, "warn"),
+            (message, py.get_type::<PyResourceWarning>()),
+            Some(&keywords),
+        );
+        let descriptor = slf.get().inner.with(py, |inner| std::mem::replace(&mut inner.descriptor, Descriptor::Closed));
         descriptor.close(py)?;
         warned.map(drop)
     }

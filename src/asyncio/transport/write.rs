@@ -73,11 +73,15 @@ enum Written {
     /// Held, and too much of it.
     FlushNow,
     /// The socket is full; `pause`: and the queue is above the high-water mark.
-    Blocked { pause: bool },
+    Blocked {
+        pause: bool,
+    },
     Failed(engine::Error),
     AfterEof,
     DuringSendfile,
-    AfterLoss { warn: bool },
+    AfterLoss {
+        warn: bool,
+    },
 }
 
 /// How far sending what is queued got.
@@ -134,7 +138,11 @@ impl Inner {
         if self.queue.len_bytes() >= LARGEST_HOLD {
             return Written::FlushNow;
         }
-        if std::mem::replace(&mut self.held, true) { Written::Done } else { Written::Hold }
+        if std::mem::replace(&mut self.held, true) {
+            Written::Done
+        } else {
+            Written::Hold
+        }
     }
 
     fn push(&mut self, data: &Data<'_, '_>, offset: usize) {
@@ -229,16 +237,18 @@ impl StreamTransport {
             slf.get().inner.with(py, |inner| inner.write_context = Some(context));
         }
         Self::ensure_registered(slf)?;
-        if pause { Self::call_flow(slf, true) } else { Ok(()) }
+        if pause {
+            Self::call_flow(slf, true)
+        } else {
+            Ok(())
+        }
     }
 
     fn call_flow(slf: &Bound<'_, Self>, pause: bool) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         match this.protocol_object(py) {
-            Some(protocol) => {
-                call_flow_control(this.event_loop.bind(py), slf.as_any(), protocol.bind(py), pause)
-            }
+            Some(protocol) => call_flow_control(this.event_loop.bind(py), slf.as_any(), protocol.bind(py), pause),
             None => Ok(()),
         }
     }
@@ -277,7 +287,11 @@ impl StreamTransport {
     /// Sends what is held, if anything is.
     pub fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         let held = slf.get().inner.with(slf.py(), |inner| inner.held);
-        if held { Self::flush_now(slf) } else { Ok(()) }
+        if held {
+            Self::flush_now(slf)
+        } else {
+            Ok(())
+        }
     }
 
     fn flush_now(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -308,7 +322,7 @@ impl StreamTransport {
         let py = slf.py();
         let (_dropped, waiter) = slf.get().inner.with(py, |inner| {
             inner.blocked = false;
-            (std::mem::replace(&mut inner.queue, engine::stream::write_queue::WriteQueue::new()), inner.empty_waiter.as_ref().map(|it| it.clone_ref(py)))
+            (std::mem::take(&mut inner.queue), inner.empty_waiter.as_ref().map(|it| it.clone_ref(py)))
         });
         let exception = os_error(py, error);
         let for_waiter = exception.clone_ref(py);
@@ -403,7 +417,8 @@ impl StreamTransport {
 
     pub fn set_water_marks(slf: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
         let py = slf.py();
-        let invalid = |high: i64, low: i64| PyValueError::new_err(format!("high ({high}) must be >= low ({low}) must be >= 0"));
+        let invalid =
+            |high: i64, low: i64| PyValueError::new_err(format!("high ({high}) must be >= low ({low}) must be >= 0"));
         // asyncio's defaults, spelled out here only to name the pair in the error.
         let effective_high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
         let effective_low = low.unwrap_or(effective_high.div_euclid(4));

@@ -16,8 +16,8 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use self::registry::Token;
 use self::waker::Waker;
-use super::Result;
 use super::sys::epoll::{Epoll, EventBuffer};
+use super::Result;
 
 /// What a registration waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,5 +162,89 @@ impl Reactor {
 impl AsRawFd for Reactor {
     fn as_raw_fd(&self) -> RawFd {
         self.epoll.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::registry::Registry;
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    fn ready(reactor: &Reactor, buffer: &mut EventBuffer) -> Vec<(Token, bool, bool, bool)> {
+        let count = reactor.wait(buffer, Some(0)).expect("no signal comes");
+        (0..count)
+            .map(|index| event(buffer, index))
+            .map(|event| {
+                let readiness = event.readiness;
+                (event.token, readiness.readable(), readiness.writable(), readiness.read_closed())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn level_triggered_readiness_is_repeated_and_edges_are_not() {
+        let reactor = Reactor::new().expect("descriptors");
+        let mut buffer = EventBuffer::with_capacity(8);
+        let mut owners = Registry::new();
+        for (trigger, repeats) in [(Trigger::Level, true), (Trigger::Edge, false)] {
+            let (mut ours, mut peer) = UnixStream::pair().expect("descriptors");
+            let token = owners.insert(());
+            reactor.register(ours.as_raw_fd(), token, Interest::READ, trigger).expect("registers");
+            assert_eq!(ready(&reactor, &mut buffer), []);
+            peer.write_all(b"xy").expect("writes");
+            assert_eq!(ready(&reactor, &mut buffer), [(token, true, false, false)]);
+            ours.read_exact(&mut [0]).expect("reads");
+            assert_eq!(ready(&reactor, &mut buffer).len(), usize::from(repeats));
+            reactor.deregister(ours.as_raw_fd()).expect("was registered");
+            assert_eq!(ready(&reactor, &mut buffer), []);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_announced() {
+        let reactor = Reactor::new().expect("descriptors");
+        let mut buffer = EventBuffer::with_capacity(8);
+        let (ours, peer) = UnixStream::pair().expect("descriptors");
+        let token = Registry::new().insert(());
+        reactor.register(ours.as_raw_fd(), token, Interest::READ | Interest::WRITE, Trigger::Edge).expect("registers");
+        assert_eq!(ready(&reactor, &mut buffer), [(token, false, true, false)]);
+        drop(peer);
+        assert_eq!(ready(&reactor, &mut buffer), [(token, true, true, true)]);
+    }
+
+    #[test]
+    fn a_regular_file_cannot_be_registered() {
+        let reactor = Reactor::new().expect("descriptors");
+        let file = std::fs::File::open("/proc/self/exe").expect("exists");
+        let token = Registry::new().insert(());
+        let error = reactor.register(file.as_raw_fd(), token, Interest::READ, Trigger::Level);
+        assert_eq!(error.map_err(|error| error.errno), Err(libc::EPERM));
+    }
+
+    #[test]
+    fn another_thread_ends_a_wait_every_time() {
+        let reactor = Arc::new(Reactor::new().expect("descriptors"));
+        let mut buffer = EventBuffer::with_capacity(8);
+        for _ in 0..3 {
+            let other = Arc::clone(&reactor);
+            let thread = std::thread::spawn(move || other.waker().wake());
+            assert_eq!(reactor.wait(&mut buffer, None), Ok(1));
+            assert_eq!(event(&buffer, 0).token, Token::WAKER);
+            thread.join().expect("does not panic");
+        }
+    }
+
+    #[test]
+    fn a_wait_lasts_at_least_as_long_as_it_was_told() {
+        let reactor = Reactor::new().expect("descriptors");
+        let mut buffer = EventBuffer::with_capacity(8);
+        for timeout in [1, 1_000, 250_000, 3_000_000] {
+            let start = super::super::sys::clock::monotonic_ns();
+            assert_eq!(reactor.wait(&mut buffer, Some(timeout)), Ok(0));
+            assert!(super::super::sys::clock::monotonic_ns() - start >= timeout);
+        }
     }
 }

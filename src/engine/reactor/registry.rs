@@ -74,7 +74,11 @@ impl<T> Registry<T> {
 
     pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         let slot = self.slots.get_mut(token.index as usize)?;
-        if slot.generation == token.generation { slot.owner.as_mut() } else { None }
+        if slot.generation == token.generation {
+            slot.owner.as_mut()
+        } else {
+            None
+        }
     }
 
     pub fn remove(&mut self, token: Token) -> Option<T> {
@@ -111,5 +115,57 @@ impl<T> Registry<T> {
     pub fn clear(&mut self) -> Vec<T> {
         let tokens: Vec<Token> = self.iter().map(|(token, _)| token).collect();
         tokens.into_iter().filter_map(|token| self.remove(token)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_token_finds_nobody() {
+        let mut registry = Registry::new();
+        let first = registry.insert("first");
+        assert_eq!(registry.remove(first), Some("first"));
+        let second = registry.insert("second");
+        assert_eq!(first.index, second.index);
+        assert_ne!(first, second);
+        assert_eq!(registry.get(first), None);
+        assert_eq!(registry.get_mut(first), None);
+        assert_eq!(registry.remove(first), None);
+        assert_eq!(registry.get(second), Some(&"second"));
+        assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn tokens_survive_the_way_through_the_kernel() {
+        for token in [Token { index: 0, generation: 0 }, Token { index: 7, generation: u32::MAX }, Token::WAKER] {
+            assert_eq!(Token::from_u64(token.to_u64()), token);
+        }
+    }
+
+    #[test]
+    fn a_slot_without_generations_left_is_retired() {
+        let mut registry = Registry::new();
+        let token = registry.insert(1);
+        registry.slots[0].generation = u32::MAX;
+        let last = Token { generation: u32::MAX, ..token };
+        assert_eq!(registry.remove(last), Some(1));
+        assert_ne!(registry.insert(2).index, token.index);
+        assert_eq!(registry.get(last), None);
+    }
+
+    #[test]
+    fn clearing_makes_all_tokens_stale() {
+        let mut registry = Registry::new();
+        let tokens: Vec<Token> = (0..10).map(|owner| registry.insert(owner)).collect();
+        registry.remove(tokens[3]);
+        assert_eq!(registry.iter().count(), 9);
+        assert_eq!(registry.clear(), [0, 1, 2, 4, 5, 6, 7, 8, 9]);
+        assert!(registry.is_empty());
+        for _ in 0..10 {
+            registry.insert(99);
+        }
+        assert!(tokens.iter().all(|&token| registry.get(token).is_none()));
     }
 }

@@ -4,8 +4,8 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::super::Result;
 use super::super::sys::eventfd::EventFd;
+use super::super::Result;
 
 /// May be shared between threads.
 #[derive(Debug)]

@@ -64,3 +64,48 @@ impl FlowControl {
         self.paused
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_protocol_is_paused_and_resumed_once() {
+        let mut flow = FlowControl::new();
+        assert_eq!(flow.limits(), (16 * 1024, 64 * 1024));
+        assert!(!flow.after_push(64 * 1024));
+        assert!(flow.after_push(64 * 1024 + 1));
+        assert!(!flow.after_push(1 << 20));
+        assert!(flow.is_paused());
+        assert!(!flow.after_drain(16 * 1024 + 1));
+        assert!(flow.after_drain(16 * 1024));
+        assert!(!flow.after_drain(0));
+        assert!(!flow.is_paused());
+    }
+
+    #[test]
+    fn marks_follow_from_each_other() {
+        let mut flow = FlowControl::new();
+        for (high, low, limits) in [
+            (Some(1000), None, (250, 1000)),
+            (None, Some(100), (100, 400)),
+            (Some(7), Some(7), (7, 7)),
+            (Some(0), None, (0, 0)),
+            (None, None, (16 * 1024, 64 * 1024)),
+        ] {
+            assert_eq!(flow.set_limits(high, low), Ok(()));
+            assert_eq!(flow.limits(), limits);
+        }
+        assert_eq!(flow.set_limits(Some(1), Some(2)), Err((1, 2)));
+        assert_eq!(flow.limits(), (16 * 1024, 64 * 1024));
+    }
+
+    #[test]
+    fn a_queue_at_zero_pauses_with_the_first_byte_when_the_mark_is_zero() {
+        let mut flow = FlowControl::new();
+        assert_eq!(flow.set_limits(Some(0), None), Ok(()));
+        assert!(!flow.after_push(0));
+        assert!(flow.after_push(1));
+        assert!(flow.after_drain(0));
+    }
+}

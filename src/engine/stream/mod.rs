@@ -127,7 +127,11 @@ impl StreamCore {
             return EofAction::Nothing;
         }
         self.eof = true;
-        if queue_is_empty { EofAction::ShutdownNow } else { EofAction::ShutdownAfterDrain }
+        if queue_is_empty {
+            EofAction::ShutdownNow
+        } else {
+            EofAction::ShutdownAfterDrain
+        }
     }
 
     /// The queue has become empty.
@@ -149,5 +153,91 @@ impl StreamCore {
         let warn = self.lost >= SILENT_WRITES_AFTER_LOSS;
         self.lost = self.lost.saturating_add(1);
         warn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_an_idle_stream_loses_it_once() {
+        let mut stream = StreamCore::new();
+        assert_eq!(stream.close(true), CloseAction::LoseNow);
+        assert_eq!(stream.close(true), CloseAction::Nothing);
+        assert!(!stream.abort());
+        assert!(stream.is_closing() && stream.is_lost() && !stream.is_reading());
+        assert_eq!(stream.drained(), DrainedAction::Nothing);
+    }
+
+    #[test]
+    fn closing_a_busy_stream_drains_it_first() {
+        let mut stream = StreamCore::new();
+        assert_eq!(stream.close(false), CloseAction::DrainThenLose);
+        assert!(stream.is_closing() && !stream.is_lost());
+        assert_eq!(stream.drained(), DrainedAction::Lose);
+        assert_eq!(stream.drained(), DrainedAction::Nothing);
+        assert!(!stream.abort());
+    }
+
+    #[test]
+    fn an_abort_does_not_wait_for_the_queue() {
+        let mut stream = StreamCore::new();
+        assert_eq!(stream.close(false), CloseAction::DrainThenLose);
+        assert!(stream.abort());
+        assert!(!stream.abort());
+        assert_eq!(stream.drained(), DrainedAction::Nothing);
+    }
+
+    #[test]
+    fn the_write_side_is_closed_once_and_behind_the_queue() {
+        let mut stream = StreamCore::new();
+        assert_eq!(stream.write_eof(false), EofAction::ShutdownAfterDrain);
+        assert_eq!(stream.write_eof(true), EofAction::Nothing);
+        assert!(stream.is_eof());
+        assert_eq!(stream.drained(), DrainedAction::ShutdownWrite);
+        let mut idle = StreamCore::new();
+        assert_eq!(idle.write_eof(true), EofAction::ShutdownNow);
+        let mut closing = StreamCore::new();
+        closing.close(false);
+        assert_eq!(closing.write_eof(false), EofAction::Nothing);
+    }
+
+    #[test]
+    fn closing_wins_over_the_end_of_the_write_side() {
+        let mut stream = StreamCore::new();
+        stream.write_eof(false);
+        assert_eq!(stream.close(false), CloseAction::DrainThenLose);
+        assert_eq!(stream.drained(), DrainedAction::Lose);
+    }
+
+    #[test]
+    fn pausing_and_resuming_are_idempotent() {
+        let mut stream = StreamCore::new();
+        assert!(!stream.resume_reading());
+        assert!(stream.pause_reading());
+        assert!(!stream.pause_reading());
+        assert!(!stream.is_reading());
+        assert!(stream.resume_reading());
+        assert!(stream.is_reading());
+        stream.close(true);
+        assert!(!stream.pause_reading());
+        assert!(!stream.resume_reading());
+    }
+
+    #[test]
+    fn writes_after_the_loss_warn_from_the_fifth_on() {
+        let mut stream = StreamCore::new();
+        assert!(stream.abort());
+        let warned: Vec<bool> = (0..7).map(|_| stream.write_after_lost()).collect();
+        assert_eq!(warned, [false, false, false, false, true, true, true]);
+    }
+
+    #[test]
+    fn the_end_of_the_read_side_is_remembered() {
+        let mut stream = StreamCore::new();
+        assert!(!stream.is_at_end());
+        stream.read_eof();
+        assert!(stream.is_at_end());
     }
 }

@@ -27,11 +27,34 @@ impl ReadSize {
     }
 
     pub fn plan(&self) -> ReadPlan {
-        if self.exact_for > 0 { ReadPlan::Exact } else { ReadPlan::Scratch }
+        if self.exact_for > 0 {
+            ReadPlan::Exact
+        } else {
+            ReadPlan::Scratch
+        }
     }
 
     /// A read brought `received` bytes.
     pub fn record(&mut self, received: usize) {
         self.exact_for = if received >= LARGE { SMALL_READS } else { self.exact_for.saturating_sub(1) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_read_makes_the_next_ones_exact_until_four_small_ones_came() {
+        let mut size = ReadSize::new();
+        assert_eq!(size.plan(), ReadPlan::Scratch);
+        size.record(100);
+        assert_eq!(size.plan(), ReadPlan::Scratch);
+        size.record(LARGE);
+        for _ in 0..SMALL_READS {
+            assert_eq!(size.plan(), ReadPlan::Exact);
+            size.record(LARGE - 1);
+        }
+        assert_eq!(size.plan(), ReadPlan::Scratch);
     }
 }

@@ -105,3 +105,74 @@ impl<C: Chunk> WriteQueue<C> {
         *self = Self::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(Vec<u8>),
+        /// Sends up to so many bytes through up to so many slices.
+        Send(usize, usize),
+        Clear,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            5 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Step::Push),
+            5 => (0..60usize, 1..5usize).prop_map(|(bytes, slices)| Step::Send(bytes, slices)),
+            1 => Just(Step::Clear),
+        ]
+    }
+
+    proptest! {
+        /// A queue of chunks is a queue of bytes, however it is cut.
+        #[test]
+        fn a_queue_is_a_list_of_bytes(first in prop::collection::vec(any::<u8>(), 1..40), gone in 0..40usize,
+                                      steps in prop::collection::vec(step(), 0..200)) {
+            let gone = gone.min(first.len());
+            let mut model = first[gone..].to_vec();
+            let mut queue = WriteQueue::new();
+            queue.push_from(first, gone);
+            for step in steps {
+                match step {
+                    Step::Push(bytes) => {
+                        model.extend_from_slice(&bytes);
+                        queue.push(bytes);
+                    }
+                    Step::Send(most, slices) => {
+                        let (offered, count) = queue.with_slices(slices, |offered| {
+                            let all: Vec<u8> = offered.iter().flat_map(|slice| slice.iter().copied()).collect();
+                            assert!(offered.len() <= slices && offered.iter().all(|slice| !slice.is_empty()));
+                            let count = most.min(all.len());
+                            (all, count)
+                        });
+                        prop_assert_eq!(&offered[..], &model[..offered.len()]);
+                        prop_assert!(offered.is_empty() == model.is_empty());
+                        queue.advance(count);
+                        model.drain(..count);
+                    }
+                    Step::Clear => {
+                        queue.clear();
+                        model.clear();
+                    }
+                }
+                prop_assert_eq!(queue.len_bytes(), model.len());
+                prop_assert_eq!(queue.is_empty(), model.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn the_memory_of_a_long_queue_is_given_back() {
+        let mut queue = WriteQueue::new();
+        for _ in 0..10_000 {
+            queue.push(vec![1]);
+        }
+        assert_eq!(queue.with_slices(1000, <[IoSlice<'_>]>::len), MOST_SLICES);
+        queue.advance(10_000);
+        assert!(queue.chunks.capacity() <= KEPT_CAPACITY);
+    }
+}

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "system calls and their address unions")]
 
 use std::ffi::CStr;
-use std::mem::{MaybeUninit, offset_of};
+use std::mem::{offset_of, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A `sockaddr` of any family.
@@ -15,8 +15,16 @@ pub struct SocketAddress {
 /// What is in an address.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {
-    V4 { address: Ipv4Addr, port: u16 },
-    V6 { address: Ipv6Addr, port: u16, flow_info: u32, scope_id: u32 },
+    V4 {
+        address: Ipv4Addr,
+        port: u16,
+    },
+    V6 {
+        address: Ipv6Addr,
+        port: u16,
+        flow_info: u32,
+        scope_id: u32,
+    },
     UnixPath(&'a [u8]),
     /// With the NUL that it begins with, see unix(7).
     UnixAbstract(&'a [u8]),
@@ -27,9 +35,7 @@ pub enum Decoded<'a> {
 
 impl SocketAddress {
     /// Lets `fill` write an address; it gets the place and its size, and sets the size to what it wrote.
-    pub(super) fn filled_by<R>(
-        fill: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> R,
-    ) -> (R, Self) {
+    pub(super) fn filled_by<R>(fill: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> R) -> (R, Self) {
         let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
         let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         let result = fill(storage.as_mut_ptr().cast(), &raw mut length);
@@ -74,9 +80,7 @@ impl SocketAddress {
         let start = offset_of!(libc::sockaddr_un, sun_path);
         let length = self.length.saturating_sub(start);
         // SAFETY: the bytes from `start` to `self.length` lie inside of the storage, whose size bounds `length`.
-        let name = unsafe {
-            std::slice::from_raw_parts((&raw const self.storage).cast::<u8>().add(start), length)
-        };
+        let name = unsafe { std::slice::from_raw_parts((&raw const self.storage).cast::<u8>().add(start), length) };
         match name {
             [] => Decoded::UnixUnnamed,
             [0, ..] => Decoded::UnixAbstract(name),

@@ -4,7 +4,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Error, Result, check};
+use super::{check, Error, Result};
 
 /// epoll_pwait2 answered ENOSYS (an old kernel) or EPERM (a seccomp filter): wait in milliseconds.
 static PWAIT2_MISSING: AtomicBool = AtomicBool::new(false);

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{Result, check};
+use super::{check, Result};
 
 /// A counter of notifications. May be shared between threads.
 #[derive(Debug)]

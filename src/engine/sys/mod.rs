@@ -10,7 +10,11 @@ use super::{Error, Result};
 
 /// The result of a system call that answers -1 and sets `errno` when it fails.
 fn check(operation: &'static str, result: libc::c_int) -> Result<libc::c_int> {
-    if result < 0 { Err(Error::last(operation)) } else { Ok(result) }
+    if result < 0 {
+        Err(Error::last(operation))
+    } else {
+        Ok(result)
+    }
 }
 
 /// As `check`, for calls that count bytes.

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::addr::SocketAddress;
-use super::{Result, check, check_count};
+use super::{check, check_count, Result};
 
 /// The most parts that sendmsg(2) takes (IOV_MAX).
 const MOST_PARTS: usize = 1024;
@@ -101,4 +101,72 @@ pub fn bytes_available(fd: RawFd) -> Result<usize> {
     // SAFETY: FIONREAD writes one int.
     check("ioctl", unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) })?;
     Ok(usize::try_from(count).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::addr::Decoded;
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn bytes_go_through_in_one_piece_or_several() {
+        let (left, right) = UnixStream::pair().expect("descriptors");
+        left.set_nonblocking(true).expect("a socket");
+        let mut buffer = [0; 16];
+        assert!(recv(left.as_raw_fd(), &mut buffer).is_err_and(|error| error.would_block()));
+        assert_eq!(send(right.as_raw_fd(), b"one"), Ok(3));
+        assert_eq!(send_vectored(right.as_raw_fd(), &[IoSlice::new(b" two"), IoSlice::new(b" three")]), Ok(10));
+        assert_eq!(bytes_available(left.as_raw_fd()), Ok(13));
+        assert_eq!(recv(left.as_raw_fd(), &mut buffer), Ok(13));
+        assert_eq!(&buffer[..13], b"one two three");
+        shutdown_write(right.as_raw_fd()).expect("a socket");
+        assert_eq!(recv(left.as_raw_fd(), &mut buffer), Ok(0));
+    }
+
+    #[test]
+    fn a_closed_peer_is_an_error_and_no_signal() {
+        let (left, right) = UnixStream::pair().expect("descriptors");
+        drop(right);
+        assert_eq!(send(left.as_raw_fd(), b"x").map_err(|error| error.errno), Err(libc::EPIPE));
+    }
+
+    #[test]
+    fn accepted_connections_come_with_their_addresses() {
+        for host in ["127.0.0.1", "::1"] {
+            let listener = TcpListener::bind((host, 0)).expect("loopback");
+            listener.set_nonblocking(true).expect("a socket");
+            assert!(accept(listener.as_raw_fd()).is_err_and(|error| error.would_block()));
+            let address = listener.local_addr().expect("bound");
+            let client = TcpStream::connect(address).expect("listens");
+            let (fd, peer) = accept(listener.as_raw_fd()).expect("connected");
+            assert_eq!(set_nodelay(fd.as_raw_fd()), Ok(()));
+            let port = client.local_addr().expect("bound").port();
+            let local = local_address(fd.as_raw_fd()).expect("bound");
+            match (peer.decode(), local.decode()) {
+                (Decoded::V4 { address, port: from }, Decoded::V4 { .. }) => {
+                    assert_eq!((address, from), (Ipv4Addr::LOCALHOST, port));
+                }
+                (Decoded::V6 { address, port: from, scope_id: 0, .. }, Decoded::V6 { .. }) => {
+                    assert_eq!((address, from), (Ipv6Addr::LOCALHOST, port));
+                }
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(peer_address(client.as_raw_fd()).expect("connected").family(), local.family());
+        }
+    }
+
+    #[test]
+    fn unix_sockets_have_paths_or_no_name() {
+        let (left, _right) = UnixStream::pair().expect("descriptors");
+        assert_eq!(local_address(left.as_raw_fd()).expect("a socket").decode(), Decoded::UnixUnnamed);
+        assert!(set_nodelay(left.as_raw_fd()).is_err());
+        let path = std::env::temp_dir().join(format!("ironloop-test-{}", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("a fresh path");
+        let local = local_address(listener.as_raw_fd()).expect("bound");
+        std::fs::remove_file(&path).expect("was made");
+        assert_eq!(local.decode(), Decoded::UnixPath(path.as_os_str().as_encoded_bytes()));
+    }
 }

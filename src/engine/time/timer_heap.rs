@@ -133,7 +133,9 @@ impl<T> TimerHeap<T> {
     }
 
     fn is_live(&self, entry: &Entry) -> bool {
-        self.slots.get(entry.slot as usize).is_some_and(|slot| slot.sequence == entry.sequence && slot.payload.is_some())
+        self.slots
+            .get(entry.slot as usize)
+            .is_some_and(|slot| slot.sequence == entry.sequence && slot.payload.is_some())
     }
 
     fn take(&mut self, slot: u32, sequence: u64) -> Option<T> {
@@ -194,5 +196,96 @@ impl<T> TimerHeap<T> {
             index = child;
         }
         self.heap[index] = entry;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a test does to a heap.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(u64),
+        /// Cancels the timer that was inserted as the n-th (modulo how many there are), fired or not.
+        Cancel(usize),
+        Advance(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..50u64).prop_map(Step::Insert),
+            3 => any::<usize>().prop_map(Step::Cancel),
+            1 => (0..20u64).prop_map(Step::Advance),
+        ]
+    }
+
+    proptest! {
+        /// The heap behaves as a sorted list of (deadline, order of insertion).
+        #[test]
+        fn a_heap_is_a_sorted_list(steps in prop::collection::vec(step(), 0..400)) {
+            let mut heap = TimerHeap::new();
+            let mut model: Vec<(u64, usize)> = Vec::new();
+            let mut keys = Vec::new();
+            let mut now = 0;
+            for step in steps {
+                match step {
+                    Step::Insert(delay) => {
+                        keys.push(heap.insert(now + delay, keys.len()));
+                        model.push((now + delay, keys.len() - 1));
+                        model.sort_unstable();
+                    }
+                    Step::Cancel(index) if !keys.is_empty() => {
+                        let id = index % keys.len();
+                        let known = model.iter().position(|&(_, other)| other == id);
+                        prop_assert_eq!(heap.cancel(keys[id]), known.map(|_| id));
+                        if let Some(position) = known {
+                            model.remove(position);
+                        }
+                    }
+                    Step::Cancel(_) => {}
+                    Step::Advance(by) => {
+                        now += by;
+                        while let Some((key, id)) = heap.pop_due(now) {
+                            prop_assert_eq!((key, id), (keys[id], model.remove(0).1));
+                        }
+                        prop_assert!(model.first().is_none_or(|&(deadline, _)| deadline > now));
+                    }
+                }
+                prop_assert_eq!(heap.len(), model.len());
+                prop_assert_eq!(heap.next_deadline(), model.first().map(|&(deadline, _)| deadline));
+            }
+            let mut left = heap.clear();
+            left.sort_unstable();
+            let mut expected: Vec<usize> = model.iter().map(|&(_, id)| id).collect();
+            expected.sort_unstable();
+            prop_assert_eq!(left, expected);
+            prop_assert!(heap.is_empty());
+        }
+    }
+
+    #[test]
+    fn memory_stays_flat_when_timers_are_set_and_cancelled() {
+        let mut heap = TimerHeap::new();
+        let kept: Vec<TimerKey> = (0..100).map(|index| heap.insert(index, index)).collect();
+        for round in 0..600_000u64 {
+            let key = heap.insert(1_000_000 + round, round);
+            assert_eq!(heap.cancel(key), Some(round));
+        }
+        assert!(heap.heap.capacity() < 2000, "{}", heap.heap.capacity());
+        assert!(heap.slots.len() < 200);
+        assert_eq!(heap.len(), kept.len());
+    }
+
+    #[test]
+    fn a_key_never_matches_the_next_timer_in_its_slot() {
+        let mut heap = TimerHeap::new();
+        let first = heap.insert(1, "first");
+        assert_eq!(heap.cancel(first), Some("first"));
+        let second = heap.insert(1, "second");
+        assert_eq!(heap.cancel(first), None);
+        assert_eq!(heap.pop_due(1), Some((second, "second")));
+        assert_eq!(heap.cancel(second), None);
     }
 }

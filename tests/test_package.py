@@ -1,0 +1,42 @@
+"""The package: its names, and that importing it changes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import ironloop
+import pytest
+
+
+def test_the_public_names_are_there():
+    for name in ironloop.__all__:
+        assert getattr(ironloop, name) is not None
+    assert set(ironloop.__all__) <= set(dir(ironloop))
+    assert ironloop.__version__.count(".") == 2
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = ironloop.nothing
+
+
+def test_importing_changes_nothing_in_asyncio():
+    code = """
+import asyncio, warnings
+warnings.simplefilter("error")
+before = {module: dict(vars(module)) for module in (asyncio, asyncio.events, asyncio.base_events, asyncio.tasks)}
+policy = asyncio.events._event_loop_policy
+import ironloop
+for module, names in before.items():
+    assert dict(vars(module)) == names, module
+assert asyncio.events._event_loop_policy is policy
+loop = asyncio.new_event_loop()
+assert type(loop) is asyncio.SelectorEventLoop
+loop.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_new_event_loop_makes_loops():
+    loop = ironloop.new_event_loop()
+    assert type(loop) is ironloop.Loop
+    loop.close()

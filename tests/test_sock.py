@@ -1,0 +1,194 @@
+"""sock_recv and its relatives: coroutines on plain sockets; cancelling them leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def pair():
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    with left, right:
+        yield left, right
+
+
+def test_data_goes_there_and_back(run, loop, pair):
+    left, right = pair
+
+    async def main():
+        task = asyncio.create_task(loop.sock_recv(left, 100))
+        await asyncio.sleep(0)
+        await loop.sock_sendall(right, b"hello")
+        assert await task == b"hello"
+        buffer = bytearray(10)
+        task = asyncio.create_task(loop.sock_recv_into(left, buffer))
+        await asyncio.sleep(0)
+        await loop.sock_sendall(right, b"world")
+        assert await task == 5
+        assert buffer[:5] == b"world"
+
+    run(main)
+
+
+def test_large_data_is_sent_whole(run, loop, pair):
+    left, right = pair
+    data = bytes(range(256)) * 20_000
+
+    async def main():
+        async def receive():
+            got = bytearray()
+            while len(got) < len(data):
+                got += await loop.sock_recv(left, 1 << 16)
+            return bytes(got)
+
+        got, _ = await asyncio.gather(receive(), loop.sock_sendall(right, data))
+        assert got == data
+
+    run(main)
+
+
+def test_connect_and_accept(run, loop):
+    async def main():
+        with socket.socket() as listener, socket.socket() as client:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            listener.setblocking(False)
+            client.setblocking(False)
+            accepting = asyncio.create_task(loop.sock_accept(listener))
+            await loop.sock_connect(client, listener.getsockname())
+            conn, address = await accepting
+            with conn:
+                assert address == client.getsockname()
+                assert conn.gettimeout() == 0
+
+    run(main)
+
+
+def test_a_refused_connect_raises(run, loop):
+    async def main():
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            address = unused.getsockname()
+        with socket.socket() as client:
+            client.setblocking(False)
+            with pytest.raises(ConnectionRefusedError):
+                await loop.sock_connect(client, address)
+
+    run(main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
+def test_datagrams(run, loop):
+    async def main():
+        with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
+            for sock in (one, two):
+                sock.bind(("127.0.0.1", 0))
+                sock.setblocking(False)
+            task = asyncio.create_task(loop.sock_recvfrom(one, 100))
+            await asyncio.sleep(0)
+            assert await loop.sock_sendto(two, b"hello", one.getsockname()) == 5
+            assert await task == (b"hello", two.getsockname())
+            buffer = bytearray(100)
+            task = asyncio.create_task(loop.sock_recvfrom_into(one, buffer))
+            await asyncio.sleep(0)
+            await loop.sock_sendto(two, b"world", one.getsockname())
+            assert await task == (5, two.getsockname())
+
+    run(main)
+
+
+def test_a_cancelled_receive_takes_nothing_and_frees_the_descriptor(run, loop, pair):
+    left, right = pair
+
+    async def main():
+        task = asyncio.create_task(loop.sock_recv(left, 100))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        right.send(b"kept")
+        assert await loop.sock_recv(left, 100) == b"kept"
+        assert loop.remove_reader(left) is False
+
+    run(main)
+
+
+def test_a_cancelled_accept_leaves_the_connection_to_the_next_one(run, loop):
+    async def main():
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            listener.setblocking(False)
+            task = asyncio.create_task(loop.sock_accept(listener))
+            await asyncio.sleep(0)
+            task.cancel()
+            with socket.create_connection(listener.getsockname()) as client:
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                conn, address = await loop.sock_accept(listener)
+                assert address == client.getsockname()
+                conn.close()
+
+    run(main)
+
+
+def test_a_reused_descriptor_number_gets_its_own_data(run, loop):
+    async def main():
+        for _ in range(20):
+            left, right = socket.socketpair()
+            left.setblocking(False)
+            task = asyncio.create_task(loop.sock_recv(left, 10))
+            await asyncio.sleep(0)
+            right.send(b"old")
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            left.close()
+            right.close()
+            left, right = socket.socketpair()
+            with left, right:
+                left.setblocking(False)
+                task = asyncio.create_task(loop.sock_recv(left, 10))
+                await asyncio.sleep(0)
+                right.send(b"new")
+                assert await task == b"new"
+
+    run(main)
+
+
+def test_debug_mode_insists_on_sockets_that_do_not_block(run, loop):
+    async def main():
+        loop.set_debug(True)
+        with socket.socket() as sock:
+            for call in (loop.sock_recv(sock, 1), loop.sock_sendall(sock, b"x"), loop.sock_accept(sock)):
+                with pytest.raises(ValueError, match="the socket must be non-blocking"):
+                    await call
+
+    run(main)
+
+
+def test_sendfile_of_a_socket(run, loop, pair, tmp_path):
+    left, right = pair
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 1000)
+
+    async def main():
+        with (tmp_path / "file").open("rb") as file:
+
+            async def receive(size):
+                got = bytearray()
+                while len(got) < size:
+                    got += await loop.sock_recv(left, 1 << 16)
+                return bytes(got)
+
+            task = asyncio.create_task(receive(1000))
+            assert await loop.sock_sendfile(right, file, 256, 1000) == 1000
+            assert await task == (bytes(range(256)) * 5)[:1000]
+            assert file.tell() == 1256
+
+    run(main)
