@@ -171,7 +171,7 @@ mod tests {
         for _ in 0..10_000 {
             queue.push(vec![1]);
         }
-        assert_eq!(queue.with_slices(1000, <[IoSlice<'_>]>::len), MOST_SLICES);
+        assert_eq!(queue.with_slices(1000, |slices| slices.len()), MOST_SLICES);
         queue.advance(10_000);
         assert!(queue.chunks.capacity() <= KEPT_CAPACITY);
     }
