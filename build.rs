@@ -6,6 +6,7 @@
 fn main() {
     #[cfg(feature = "python")]
     {
+        // Also `py_sys_config = "Py_DEBUG"`, for what debug builds must not do.
         pyo3_build_config::use_pyo3_cfgs();
         pyo3_build_config::add_libpython_rpath_link_args();
     }

@@ -36,6 +36,8 @@ mod _native {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::asyncio::event_loop::methods::add_to(&module.py().get_type::<LoopCore>())?;
         crate::asyncio::transport::stream::add_methods(&module.py().get_type::<StreamTransport>())?;
+        crate::py::class::install_free_list::<Handle>(&module.py().get_type::<Handle>());
+        crate::py::class::install_free_list::<TimerHandle>(&module.py().get_type::<TimerHandle>());
         crate::py::class::install_finalizer::<StreamTransport>(&module.py().get_type::<StreamTransport>());
         Ok(())
     }

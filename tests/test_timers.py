@@ -110,6 +110,16 @@ def test_what_is_no_number_is_refused(loop, bad):
         loop.call_later(bad, print)
 
 
+def test_what_can_be_added_to_a_time_is_a_delay(loop):
+    from decimal import Decimal
+    from fractions import Fraction
+
+    handle = loop.call_later(Fraction(1, 2), print)
+    assert loop.time() < handle.when() <= loop.time() + 0.5
+    with pytest.raises(TypeError):
+        loop.call_later(Decimal("0.5"), print)
+
+
 def test_a_cancelled_timer_does_not_fire(loop):
     handles = [loop.call_later(0.001, pytest.fail) for _ in range(10)]
     for handle in handles:

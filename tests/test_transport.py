@@ -122,7 +122,9 @@ def test_half_close_leaves_the_other_direction_open(run):
         peer.transport.close()
         assert await client.received(6) == b"answer"
         await client.lost
-        await close_all(peer, server)
+        await peer.lost
+        assert peer.events == ["made", "data", "eof", "lost"]
+        await close_all(server)
 
     run(main)
 

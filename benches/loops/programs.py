@@ -54,7 +54,7 @@ class Pipelined(asyncio.Protocol):
 async def _serve(factory: Callable[[], asyncio.BaseProtocol]) -> None:
     server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    await asyncio.get_running_loop().create_future()  # not every loop has serve_forever
 
 
 async def serve_protocol(size: int) -> None:
@@ -80,7 +80,7 @@ async def serve_streams(size: int) -> None:
 
     server = await asyncio.start_server(echo, "127.0.0.1", 0, limit=1 << 20)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    await asyncio.get_running_loop().create_future()  # not every loop has serve_forever
 
 
 async def call_soon_chain(count: int) -> None:

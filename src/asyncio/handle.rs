@@ -22,6 +22,7 @@ use pyo3::types::{PyString, PyTuple};
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine::time::timer_heap::TimerKey;
 use crate::py::call;
+use crate::py::class::{FreeList, FreeObjects};
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 
@@ -199,6 +200,13 @@ pub struct Handle {
     pub core: HandleCore,
 }
 
+impl FreeList for Handle {
+    fn free_list() -> &'static FreeObjects {
+        static FREE: FreeObjects = FreeObjects::new();
+        &FREE
+    }
+}
+
 #[pymethods]
 impl Handle {
     /// `asyncio.Handle`: an instance of it, as far as `isinstance` can tell.
@@ -309,6 +317,13 @@ impl TimerHandle {
             Some(when) => Ok(when.clone_ref(py)),
             None => Ok(self.when.into_pyobject(py)?.into_any().unbind()),
         }
+    }
+}
+
+impl FreeList for TimerHandle {
+    fn free_list() -> &'static FreeObjects {
+        static FREE: FreeObjects = FreeObjects::new();
+        &FREE
     }
 }
 

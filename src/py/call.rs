@@ -150,6 +150,18 @@ impl Drop for Entered<'_, '_> {
     }
 }
 
+/// The C function behind a `builtin_function_or_method`; `None` for other objects.
+#[inline]
+pub fn c_function(object: &Bound<'_, PyAny>) -> Option<usize> {
+    // SAFETY: attached; the function is only asked for after the type was checked.
+    unsafe {
+        if ffi::PyCFunction_CheckExact(object.as_ptr()) == 0 {
+            return None;
+        }
+        ffi::PyCFunction_GetFunction(object.as_ptr()).map(|function| function as usize)
+    }
+}
+
 /// Runs pending Python-level signal handlers (main thread only; elsewhere it does nothing).
 #[inline]
 pub fn check_signals(py: Python<'_>) -> PyResult<()> {

@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple, PyType};
 use pyo3::{intern, Borrowed};
 
 use super::ready::Entry;
@@ -142,19 +143,16 @@ impl FastMethod<LoopCore> for CallSoon {
     #[inline]
     fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        let bound = Bindings::new(py, "call_soon", ["callback"], arguments)?;
-        let [callback] = bound.named;
-        LoopCore::check_callback(slf, callback, "call_soon", true)?;
         let this = slf.get();
-        // A task's own wrappers throw the handle away: they get none.
-        if let (Some(context), false) = (&bound.context, this.is_debug()) {
-            if bound.rest.len() <= 1 && is_task_wrapper(py, callback)? {
-                let argument = bound.rest.first().map(|argument| (*argument).to_owned().unbind());
-                let context = context.clone_ref(py);
-                this.push(py, Entry::Call { function: callback.to_owned().unbind(), argument, context });
+        if !this.is_debug() && !this.is_loop_closed() {
+            if let Some(entry) = call_of_task(py, arguments)? {
+                this.push(py, entry);
                 return Ok(py.None());
             }
         }
+        let bound = Bindings::new(py, "call_soon", ["callback"], arguments)?;
+        let [callback] = bound.named;
+        LoopCore::check_callback(slf, callback, "call_soon", true)?;
         let args = bound.args(py)?;
         let core = LoopCore::new_handle_core(slf, callback, args, bound.context)?;
         let handle = Py::new(py, Handle { core })?;
@@ -163,25 +161,82 @@ impl FastMethod<LoopCore> for CallSoon {
     }
 }
 
-/// Whether a callback is the step wrapper of asyncio's C Task, which only asyncio itself can pass.
+/// The call of a task that schedules itself: `call_soon(wrapper, [future], context=context)`.
+///
+/// It gets no handle, and its keywords are recognised by the identity of the tuple that holds their name:
+/// asyncio's C code passes the same one every time.
+#[inline]
+fn call_of_task(py: Python<'_>, arguments: Arguments<'_, '_>) -> PyResult<Option<Entry>> {
+    static KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    let (callback, argument) = match arguments.positional() {
+        [callback] => (callback, None),
+        [callback, argument] => (callback, Some(argument)),
+        _ => return Ok(None),
+    };
+    let Some(names) = arguments.keyword_names() else { return Ok(None) };
+    let known = KEYWORDS.get(py).is_some_and(|keywords| keywords.is(&names));
+    if !is_task_wrapper(py, *callback)? {
+        return Ok(None);
+    }
+    let mut keywords = arguments.keywords();
+    let (Some((name, context)), None) = (keywords.next(), keywords.next()) else { return Ok(None) };
+    if !known {
+        if !name.eq(intern!(py, "context"))? || context.is_none() {
+            return Ok(None);
+        }
+        let _ = KEYWORDS.set(py, (*names).to_owned().unbind());
+    }
+    Ok(Some(Entry::Call {
+        function: (*callback).to_owned().unbind(),
+        argument: argument.map(|argument| (*argument).to_owned().unbind()),
+        context: (*context).to_owned().unbind(),
+    }))
+}
+
+/// Whether a callback is one of the two that asyncio's C Task passes, its step and its wake-up: it throws the
+/// handle away, and nobody else can get hold of them in the ordinary course of things.
+///
+/// Neither has a name in any module. They show themselves with the first tasks that run, and are then known
+/// by their type and by their C function.
 #[inline]
 fn is_task_wrapper(py: Python<'_>, callback: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
-    static STEP: pyo3::sync::PyOnceLock<Py<PyType>> = pyo3::sync::PyOnceLock::new();
-    let class = callback.get_type();
-    if let Some(step) = STEP.get(py) {
-        return Ok(class.is(step));
-    }
-    // The type has no name in any module; it shows itself with the first task that is started.
-    if class.name()?.to_str()? == "TaskStepMethWrapper" && class.module()?.to_str()? != "__main__" {
-        let heap_type_of_c_task = callback.getattr(intern!(py, "__self__")).is_ok_and(|task| {
-            task.is_instance(imports(py).map_or(task.as_any(), |i| i.task.bind(py))).unwrap_or(false)
-        });
-        if heap_type_of_c_task {
-            let _ = STEP.set(py, class.unbind());
+    if let Some(step) = TASK_STEP.get(py) {
+        if callback.get_type().is(step) {
             return Ok(true);
         }
     }
-    Ok(false)
+    match call::c_function(&callback) {
+        Some(function) => match TASK_WAKEUP.get(py) {
+            Some(&wakeup) => Ok(function == wakeup),
+            None => learn_task_wrapper(py, callback, Some(function)),
+        },
+        None if TASK_STEP.get(py).is_none() => learn_task_wrapper(py, callback, None),
+        None => Ok(false),
+    }
+}
+
+static TASK_STEP: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static TASK_WAKEUP: PyOnceLock<usize> = PyOnceLock::new();
+
+#[cold]
+fn learn_task_wrapper(py: Python<'_>, callback: Borrowed<'_, '_, PyAny>, function: Option<usize>) -> PyResult<bool> {
+    let Ok(task) = callback.getattr(intern!(py, "__self__")) else { return Ok(false) };
+    if !task.get_type().is(imports(py)?.task.bind(py)) {
+        return Ok(false);
+    }
+    if let Some(function) = function {
+        let is_wakeup = callback.getattr(intern!(py, "__name__"))?.eq("wakeup")?;
+        if is_wakeup {
+            let _ = TASK_WAKEUP.set(py, function);
+        }
+        return Ok(is_wakeup);
+    }
+    let class = callback.get_type();
+    let is_step = class.name()?.to_str()? == "TaskStepMethWrapper";
+    if is_step {
+        let _ = TASK_STEP.set(py, class.unbind());
+    }
+    Ok(is_step)
 }
 
 /// `call_soon_threadsafe(callback, *args, context=None)`.
@@ -227,13 +282,12 @@ impl FastMethod<LoopCore> for CallLater {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
         let now = LoopCore::now();
-        let (when, given) = match delay.extract::<f64>() {
-            Ok(delay) => (now + delay, None),
+        let (when, given) = if delay.is_instance_of::<PyFloat>() || delay.is_instance_of::<PyInt>() {
+            (now + delay.extract::<f64>()?, None)
+        } else {
             // Whatever can be added to a float; the error is that of the addition.
-            Err(_) => {
-                let sum = now.into_pyobject(py)?.add(delay)?;
-                (sum.extract::<f64>()?, Some(sum.unbind()))
-            }
+            let sum = now.into_pyobject(py)?.add(delay)?;
+            (sum.extract::<f64>()?, Some(sum.unbind()))
         };
         LoopCore::schedule_at(slf, callback, when, given, bound.args(py)?, bound.context)
     }
@@ -255,7 +309,7 @@ impl FastMethod<LoopCore> for CallAt {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
         let seconds = when.extract::<f64>()?;
-        let given = (!when.is_exact_instance_of::<pyo3::types::PyFloat>()).then(|| when.to_owned().unbind());
+        let given = (!when.is_exact_instance_of::<PyFloat>()).then(|| when.to_owned().unbind());
         LoopCore::schedule_at(slf, callback, seconds, given, bound.args(py)?, bound.context)
     }
 }

@@ -30,12 +30,18 @@ const BUSY_POLL_INTERVAL: Duration = Duration::from_micros(8);
 /// How many turns in a row must have had callbacks, and no events, before polls are spaced out. Programs that let
 /// I/O happen by a few `sleep(0)` never get there.
 const BUSY_TURNS: u32 = 32;
+/// Reading the clock costs a tenth of the shortest turn: after turns that took no longer than this together, the
+/// next few are not timed. A callback that is suddenly slow delays a poll by these few turns, once.
+const SHORT_TURNS: Duration = Duration::from_micros(2);
+const UNTIMED_TURNS: u32 = 3;
 
 /// What a run remembers from turn to turn.
 struct Run<'a> {
     reactor: &'a Reactor,
     events: EventBuffer,
     busy_turns: u32,
+    untimed_turns: u32,
+    last_look_ns: u64,
     last_poll_ns: u64,
 }
 
@@ -53,7 +59,8 @@ impl LoopCore {
         let events = this
             .state(py, |state| state.events.take())
             .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
-        let mut run = Run { reactor: &reactor, events, busy_turns: 0, last_poll_ns: 0 };
+        let mut run =
+            Run { reactor: &reactor, events, busy_turns: 0, untimed_turns: 0, last_look_ns: 0, last_poll_ns: 0 };
         let outcome = loop {
             if let Err(error) = this.turn(slf, &mut run) {
                 break Err(error);
@@ -99,7 +106,15 @@ impl LoopCore {
     fn poll_if_due(&self, py: Python<'_>, run: &mut Run<'_>, stopping: bool) -> PyResult<()> {
         run.busy_turns = run.busy_turns.saturating_add(1);
         if run.busy_turns > BUSY_TURNS && !stopping {
+            if run.untimed_turns > 0 {
+                run.untimed_turns -= 1;
+                run.events.clear();
+                return Ok(());
+            }
             let now = monotonic_ns();
+            let short = now.saturating_sub(run.last_look_ns) < SHORT_TURNS.as_nanos() as u64;
+            run.untimed_turns = if short { UNTIMED_TURNS } else { 0 };
+            run.last_look_ns = now;
             if now.saturating_sub(run.last_poll_ns) < BUSY_POLL_INTERVAL.as_nanos() as u64 {
                 run.events.clear();
                 return Ok(());

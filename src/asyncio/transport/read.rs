@@ -272,7 +272,7 @@ impl StreamTransport {
 impl Inner {
     /// `None`: nobody wants data now; `readable` keeps the event.
     fn plan_read(&self, py: Python<'_>) -> Option<Plan> {
-        if !self.started || !self.life.is_reading() || self.life.is_lost() {
+        if !self.started || !self.life.is_reading() || self.life.is_lost() || self.life.is_at_end() {
             return None;
         }
         Some(Plan {
