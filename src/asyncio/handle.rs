@@ -19,75 +19,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
+use crate::asyncio::callback::Call;
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine::time::timer_heap::TimerKey;
-use crate::py::call;
 use crate::py::class::{FreeList, FreeObjects};
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
-
-/// Positional arguments: most callbacks have none or one, which then needs no tuple.
-pub enum Args {
-    None,
-    One(Py<PyAny>),
-    Many(Py<PyTuple>),
-}
-
-impl Args {
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::None => Self::None,
-            Self::One(argument) => Self::One(argument.clone_ref(py)),
-            Self::Many(arguments) => Self::Many(arguments.clone_ref(py)),
-        }
-    }
-
-    fn to_tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        match self {
-            Self::None => Ok(PyTuple::empty(py)),
-            Self::One(argument) => PyTuple::new(py, [argument]),
-            Self::Many(arguments) => Ok(arguments.bind(py).clone()),
-        }
-    }
-
-    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Self::None => Ok(()),
-            Self::One(argument) => visit.call(argument),
-            Self::Many(arguments) => visit.call(arguments),
-        }
-    }
-}
-
-/// A function and its positional arguments.
-pub struct Call {
-    pub function: Py<PyAny>,
-    pub args: Args,
-}
-
-impl Call {
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { function: self.function.clone_ref(py), args: self.args.clone_ref(py) }
-    }
-
-    /// Calls it inside of `context`; `context` may be anything that has a `run` method.
-    pub fn invoke(&self, py: Python<'_>, context: &Py<PyAny>) -> PyResult<()> {
-        if !call::is_context(context.bind(py)) {
-            let arguments = self.args.to_tuple(py)?;
-            let run = context.bind(py).getattr(intern!(py, "run"))?;
-            let with_function = PyTuple::new(py, [self.function.bind(py)])?.add(arguments)?;
-            return run.call1(with_function.cast::<PyTuple>()?).map(drop);
-        }
-        call::in_context(py, context, || {
-            match &self.args {
-                Args::None => call::call0(py, &self.function),
-                Args::One(argument) => call::call1(py, &self.function, argument),
-                Args::Many(arguments) => call::call_tuple(py, &self.function, arguments),
-            }
-            .map(drop)
-        })
-    }
-}
 
 /// What only debug mode needs.
 #[derive(Default)]
@@ -131,9 +68,10 @@ impl HandleCore {
     }
 
     /// Calls the callback in its context; a cancelled handle does nothing.
+    #[inline]
     pub fn run(&self, py: Python<'_>) -> PyResult<()> {
-        match self.call.with(py, |call| call.as_ref().map(|call| call.clone_ref(py))) {
-            Some(call) => call.invoke(py, &self.context),
+        match self.call.with(py, |call| call.as_ref().map(|call| call.bound(py))) {
+            Some(call) => call.invoke(self.context.bind(py)),
             None => Ok(()),
         }
     }

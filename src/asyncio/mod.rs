@@ -3,6 +3,7 @@
 //! Nothing in this folder is `unsafe`: the interpreter is reached through `crate::py`, the kernel
 //! through `crate::engine`.
 
+pub mod callback;
 pub mod event_loop;
 pub mod handle;
 pub mod protocol;

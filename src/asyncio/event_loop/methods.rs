@@ -11,14 +11,16 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple, PyType};
 use pyo3::{intern, Borrowed};
 
+use super::bindings::Bindings;
 use super::ready::Entry;
+use super::task_calls::call_of_task;
 use super::watchers::Direction;
 use super::LoopCore;
-use crate::asyncio::handle::{Args, Call, Handle, HandleCore, TimerHandle};
+use crate::asyncio::callback::{Args, Call};
+use crate::asyncio::handle::{Handle, HandleCore, TimerHandle};
 use crate::py::call::{self, add_fast_method, Arguments, FastMethod};
 use crate::py::error::os_error;
 use crate::py::imports::imports;
@@ -34,65 +36,6 @@ pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
     add_fast_method::<LoopCore, AddWriter>(class)?;
     add_fast_method::<LoopCore, AddReaderUnchecked>(class)?;
     add_fast_method::<LoopCore, AddWriterUnchecked>(class)
-}
-
-/// The arguments of a method that takes named parameters, then `*args`, then `context=None`.
-struct Bindings<'a, 'py, const N: usize> {
-    named: [Borrowed<'a, 'py, PyAny>; N],
-    rest: &'a [Borrowed<'a, 'py, PyAny>],
-    context: Option<Py<PyAny>>,
-}
-
-impl<'a, 'py, const N: usize> Bindings<'a, 'py, N> {
-    #[inline]
-    fn new(py: Python<'py>, method: &str, names: [&str; N], arguments: Arguments<'a, 'py>) -> PyResult<Self> {
-        let positional = arguments.positional();
-        if positional.len() >= N && arguments.keyword_names().is_none() {
-            let (named, rest) = positional.split_at(N);
-            return Ok(Self { named: std::array::from_fn(|index| named[index]), rest, context: None });
-        }
-        Self::with_keywords(py, method, names, arguments)
-    }
-
-    fn with_keywords(py: Python<'py>, method: &str, names: [&str; N], arguments: Arguments<'a, 'py>) -> PyResult<Self> {
-        let positional = arguments.positional();
-        let mut named: [Option<Borrowed<'a, 'py, PyAny>>; N] =
-            std::array::from_fn(|index| positional.get(index).copied());
-        let mut context = None;
-        for (name, value) in arguments.keywords() {
-            if name.is(intern!(py, "context")) || name.eq(intern!(py, "context"))? {
-                context = (!value.is_none()).then(|| value.to_owned().unbind());
-                continue;
-            }
-            let name = name.extract::<String>()?;
-            let Some(index) = names.iter().position(|known| *known == name) else {
-                return Err(PyTypeError::new_err(format!("{method}() got an unexpected keyword argument '{name}'")));
-            };
-            if named[index].replace(value).is_some() {
-                return Err(PyTypeError::new_err(format!("{method}() got multiple values for argument '{name}'")));
-            }
-        }
-        if let Some(index) = named.iter().position(Option::is_none) {
-            return Err(PyTypeError::new_err(format!(
-                "{method}() missing a required positional argument: '{}'",
-                names[index]
-            )));
-        }
-        let named = std::array::from_fn(|index| named[index].expect("all names were found to be bound above"));
-        Ok(Self { named, rest: positional.get(N..).unwrap_or_default(), context })
-    }
-
-    fn args(&self, py: Python<'py>) -> PyResult<Args> {
-        args_of(py, self.rest)
-    }
-}
-
-fn args_of<'py>(py: Python<'py>, values: &[Borrowed<'_, 'py, PyAny>]) -> PyResult<Args> {
-    Ok(match values {
-        [] => Args::None,
-        [argument] => Args::One((*argument).to_owned().unbind()),
-        many => Args::Many(PyTuple::new(py, many.iter().copied())?.unbind()),
-    })
 }
 
 impl LoopCore {
@@ -159,84 +102,6 @@ impl FastMethod<LoopCore> for CallSoon {
         this.push(py, Entry::Handle(handle.clone_ref(py)));
         Ok(handle.into_any())
     }
-}
-
-/// The call of a task that schedules itself: `call_soon(wrapper, [future], context=context)`.
-///
-/// It gets no handle, and its keywords are recognised by the identity of the tuple that holds their name:
-/// asyncio's C code passes the same one every time.
-#[inline]
-fn call_of_task(py: Python<'_>, arguments: Arguments<'_, '_>) -> PyResult<Option<Entry>> {
-    static KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-    let (callback, argument) = match arguments.positional() {
-        [callback] => (callback, None),
-        [callback, argument] => (callback, Some(argument)),
-        _ => return Ok(None),
-    };
-    let Some(names) = arguments.keyword_names() else { return Ok(None) };
-    let known = KEYWORDS.get(py).is_some_and(|keywords| keywords.is(&names));
-    if !is_task_wrapper(py, *callback)? {
-        return Ok(None);
-    }
-    let mut keywords = arguments.keywords();
-    let (Some((name, context)), None) = (keywords.next(), keywords.next()) else { return Ok(None) };
-    if !known {
-        if !name.eq(intern!(py, "context"))? || context.is_none() {
-            return Ok(None);
-        }
-        let _ = KEYWORDS.set(py, (*names).to_owned().unbind());
-    }
-    Ok(Some(Entry::Call {
-        function: (*callback).to_owned().unbind(),
-        argument: argument.map(|argument| (*argument).to_owned().unbind()),
-        context: (*context).to_owned().unbind(),
-    }))
-}
-
-/// Whether a callback is one of the two that asyncio's C Task passes, its step and its wake-up: it throws the
-/// handle away, and nobody else can get hold of them in the ordinary course of things.
-///
-/// Neither has a name in any module. They show themselves with the first tasks that run, and are then known
-/// by their type and by their C function.
-#[inline]
-fn is_task_wrapper(py: Python<'_>, callback: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
-    if let Some(step) = TASK_STEP.get(py) {
-        if callback.get_type().is(step) {
-            return Ok(true);
-        }
-    }
-    match call::c_function(&callback) {
-        Some(function) => match TASK_WAKEUP.get(py) {
-            Some(&wakeup) => Ok(function == wakeup),
-            None => learn_task_wrapper(py, callback, Some(function)),
-        },
-        None if TASK_STEP.get(py).is_none() => learn_task_wrapper(py, callback, None),
-        None => Ok(false),
-    }
-}
-
-static TASK_STEP: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-static TASK_WAKEUP: PyOnceLock<usize> = PyOnceLock::new();
-
-#[cold]
-fn learn_task_wrapper(py: Python<'_>, callback: Borrowed<'_, '_, PyAny>, function: Option<usize>) -> PyResult<bool> {
-    let Ok(task) = callback.getattr(intern!(py, "__self__")) else { return Ok(false) };
-    if !task.get_type().is(imports(py)?.task.bind(py)) {
-        return Ok(false);
-    }
-    if let Some(function) = function {
-        let is_wakeup = callback.getattr(intern!(py, "__name__"))?.eq("wakeup")?;
-        if is_wakeup {
-            let _ = TASK_WAKEUP.set(py, function);
-        }
-        return Ok(is_wakeup);
-    }
-    let class = callback.get_type();
-    let is_step = class.name()?.to_str()? == "TaskStepMethWrapper";
-    if is_step {
-        let _ = TASK_STEP.set(py, class.unbind());
-    }
-    Ok(is_step)
 }
 
 /// `call_soon_threadsafe(callback, *args, context=None)`.

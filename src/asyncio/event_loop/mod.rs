@@ -9,11 +9,13 @@
 //!   open --run_forever--> running --stop, exception--> open --close--> closed
 //! ```
 
+mod bindings;
 mod inbox;
 pub mod methods;
 pub mod ready;
 pub mod report;
 pub mod source;
+mod task_calls;
 mod timers;
 mod turn;
 pub mod watchers;

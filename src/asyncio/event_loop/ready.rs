@@ -8,7 +8,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::{report, LoopCore};
-use crate::asyncio::handle::{Args, Call, Handle, HandleCore, TimerHandle};
+use crate::asyncio::callback::{Args, BoundArgs, BoundCall, Call};
+use crate::asyncio::handle::{Handle, HandleCore, TimerHandle};
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::Readiness;
 
@@ -55,20 +56,28 @@ impl Entry {
         }
         match self {
             Self::Call { function, argument, context } => {
-                let call = Call { function, args: argument.map_or(Args::None, Args::One) };
-                match call.invoke(py, &context) {
+                let args = argument.map_or(BoundArgs::None, |argument| BoundArgs::One(argument.into_bound(py)));
+                let call = BoundCall { function: function.into_bound(py), args };
+                let context = context.into_bound(py);
+                match call.invoke(&context) {
                     Ok(()) => Ok(()),
-                    Err(error) => bare_call_failed(event_loop, call, context, error),
+                    Err(error) => bare_call_failed(event_loop, call.unbind(), context.unbind(), error),
                 }
             }
-            Self::Handle(handle) => match handle.get().core.run(py) {
-                Ok(()) => Ok(()),
-                Err(error) => report::callback_failed(event_loop, handle.bind(py).as_any(), error),
-            },
-            Self::Timer(timer) => match timer.get().core.run(py) {
-                Ok(()) => Ok(()),
-                Err(error) => report::callback_failed(event_loop, timer.bind(py).as_any(), error),
-            },
+            Self::Handle(handle) => {
+                let handle = handle.into_bound(py);
+                match handle.get().core.run(py) {
+                    Ok(()) => Ok(()),
+                    Err(error) => report::callback_failed(event_loop, handle.as_any(), error),
+                }
+            }
+            Self::Timer(timer) => {
+                let timer = timer.into_bound(py);
+                match timer.get().core.run(py) {
+                    Ok(()) => Ok(()),
+                    Err(error) => report::callback_failed(event_loop, timer.as_any(), error),
+                }
+            }
             Self::Foreign(handle) => run_foreign(handle.bind(py)),
             Self::Io(token, readiness) => LoopCore::dispatch(event_loop, token, readiness),
         }

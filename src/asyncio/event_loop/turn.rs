@@ -80,18 +80,21 @@ impl LoopCore {
         }
         let stopping = self.stopping.load(Ordering::Relaxed);
         let (busy, next_deadline) = self.state(py, |state| (!state.ready.is_empty(), state.timers.next_deadline()));
-        if busy || stopping {
-            self.poll_if_due(py, run, stopping)?;
+        let polled = if busy || stopping {
+            self.poll_if_due(py, run, stopping)?
         } else {
             self.poll_and_wait(py, run, next_deadline)?;
-        }
+            true
+        };
         check_signals(py)?;
-        if self.inbox.is_occupied() {
-            self.drain_inbox(py);
-        }
-        if !run.events.is_empty() {
-            run.busy_turns = 0;
-            self.queue_events(py, run);
+        if polled {
+            if self.inbox.is_occupied() {
+                self.drain_inbox(py);
+            }
+            if !run.events.is_empty() {
+                run.busy_turns = 0;
+                self.queue_events(py, run);
+            }
         }
         if let Some(deadline) = next_deadline {
             let now = monotonic_ns();
@@ -102,27 +105,26 @@ impl LoopCore {
         self.run_batch(slf)
     }
 
-    /// Looks for events without waiting, unless the loop has been busy and looked a moment ago.
-    fn poll_if_due(&self, py: Python<'_>, run: &mut Run<'_>, stopping: bool) -> PyResult<()> {
+    /// Looks for events without waiting, unless the loop has been busy and looked a moment ago (false).
+    #[inline]
+    fn poll_if_due(&self, py: Python<'_>, run: &mut Run<'_>, stopping: bool) -> PyResult<bool> {
         run.busy_turns = run.busy_turns.saturating_add(1);
         if run.busy_turns > BUSY_TURNS && !stopping {
             if run.untimed_turns > 0 {
                 run.untimed_turns -= 1;
-                run.events.clear();
-                return Ok(());
+                return Ok(false);
             }
             let now = monotonic_ns();
             let short = now.saturating_sub(run.last_look_ns) < SHORT_TURNS.as_nanos() as u64;
             run.untimed_turns = if short { UNTIMED_TURNS } else { 0 };
             run.last_look_ns = now;
             if now.saturating_sub(run.last_poll_ns) < BUSY_POLL_INTERVAL.as_nanos() as u64 {
-                run.events.clear();
-                return Ok(());
+                return Ok(false);
             }
             run.last_poll_ns = now;
         }
         let outcome = run.reactor.wait(&mut run.events, Some(0));
-        finish_poll(py, run, outcome)
+        finish_poll(py, run, outcome).map(|()| true)
     }
 
     /// Waits for events until the next deadline, detached from the interpreter.

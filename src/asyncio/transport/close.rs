@@ -5,7 +5,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::info::Descriptor;
-use super::stream::{detach, StreamTransport};
+use super::start::detach;
+use super::stream::StreamTransport;
 use super::write::fail_empty_waiter;
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine::stream::CloseAction;

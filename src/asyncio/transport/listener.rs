@@ -15,7 +15,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::info::{self, Address, Descriptor, Info};
-use super::stream::{accepted_parts, Parts, StreamTransport};
+use super::start::{accepted_parts, Parts};
+use super::stream::StreamTransport;
 use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::{report, LoopCore};

@@ -1,11 +1,12 @@
 //! Transports: what connects a descriptor, the reactor and a user's protocol.
 //!
-//! `stream` is the class and the index of its methods; `read`, `write` and `close` are the three
-//! things that happen in its life; `info` is what `get_extra_info` knows; `listener` accepts.
+//! `stream` is the class and the index of its methods; `start`, `read`, `write` and `close` are what
+//! happens in its life; `info` is what `get_extra_info` knows; `listener` accepts.
 
 mod close;
 mod info;
 pub mod listener;
 mod read;
+mod start;
 pub mod stream;
 mod write;

@@ -9,10 +9,10 @@
 //!     abort, error:                                --> lost        (connection_lost(exception))
 //! ```
 //!
-//! This file holds the class, how it is made, and the index of its methods.
+//! This file holds the class and the index of its methods.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
 use pyo3::exceptions::{PyResourceWarning, PyValueError};
@@ -22,6 +22,7 @@ use pyo3::types::{PyDict, PyType};
 use pyo3::{ffi, intern, Borrowed};
 
 use super::info::{self, Address, Descriptor, Info};
+use super::start::{addresses, Parts};
 use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::LoopCore;
@@ -32,7 +33,6 @@ use crate::engine::stream::flow::FlowControl;
 use crate::engine::stream::read_size::ReadSize;
 use crate::engine::stream::write_queue::WriteQueue;
 use crate::engine::stream::StreamCore;
-use crate::engine::sys::socket;
 use crate::py::buffer::SendChunk;
 use crate::py::call::{add_fast_method, Arguments, FastMethod};
 use crate::py::class::Finalize;
@@ -79,68 +79,7 @@ pub struct StreamTransport {
     pub inner: LoopOwned<Inner>,
 }
 
-/// What a transport is made from.
-pub struct Parts {
-    pub fd: RawFd,
-    pub descriptor: Descriptor,
-    pub protocol: Py<PyAny>,
-    pub server: Option<Py<PyAny>>,
-    pub info: Info,
-    pub gather: Gather,
-}
-
 impl StreamTransport {
-    /// Makes a transport, and schedules `connection_made`, the start of reading, and the waiter's result.
-    pub fn start<'py>(
-        event_loop: &Bound<'py, LoopCore>,
-        parts: Parts,
-        waiter: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, Self>> {
-        let py = event_loop.py();
-        let kind = ProtocolKind::of(parts.protocol.bind(py))?;
-        let protocol = parts.protocol.bind(py).clone();
-        let inner = Inner {
-            life: StreamCore::new(),
-            queue: WriteQueue::new(),
-            flow: FlowControl::new(),
-            read_size: ReadSize::new(),
-            gather: parts.gather,
-            fd: parts.fd,
-            descriptor: parts.descriptor,
-            token: None,
-            protocol: Some(parts.protocol),
-            kind,
-            read_context: None,
-            write_context: None,
-            started: false,
-            readable: false,
-            end_announced: false,
-            blocked: false,
-            held: false,
-            server: None,
-            empty_waiter: None,
-            info: parts.info,
-        };
-        let transport = Bound::new(py, Self { event_loop: event_loop.clone().unbind(), inner: LoopOwned::new(inner) })?;
-        // Nagle's algorithm costs latency; not every stream socket knows it (Unix sockets do not).
-        let _ = socket::set_nodelay(parts.fd);
-        if let Some(server) = parts.server {
-            attach(server.bind(py), &transport)?;
-            transport.get().inner.with(py, |inner| inner.server = Some(server));
-        }
-        LoopCore::schedule(
-            event_loop,
-            protocol.getattr(intern!(py, "connection_made"))?,
-            Some(transport.clone().into_any()),
-        )?;
-        LoopCore::schedule(event_loop, transport.getattr(intern!(py, "_start_reading"))?, None)?;
-        if let Some(waiter) = waiter {
-            let set_result = imports(py)?.set_result_unless_cancelled.bind(py);
-            event_loop.call_method1(intern!(py, "call_soon"), (set_result, waiter, py.None()))?;
-        }
-        Ok(transport)
-    }
-
     /// Registers the descriptor with the reactor, once, for both directions.
     pub fn ensure_registered(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
@@ -216,51 +155,6 @@ impl StreamTransport {
         let wrapped = info::transport_socket(py, &socket)?;
         self.inner.with(py, |inner| inner.info.socket = Some(wrapped.clone_ref(py)));
         Ok(Some(wrapped))
-    }
-}
-
-/// `server._attach`, which takes the transport since 3.13.
-fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
-    let name = intern!(server.py(), "_attach");
-    if cfg!(Py_3_13) { server.call_method1(name, (transport,)) } else { server.call_method0(name) }.map(drop)
-}
-
-/// `server._detach`, which takes the transport since 3.13.
-pub fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
-    let name = intern!(server.py(), "_detach");
-    if cfg!(Py_3_13) { server.call_method1(name, (transport,)) } else { server.call_method0(name) }.map(drop)
-}
-
-/// Both addresses of a socket; a family that we do not decode is left to the Python socket.
-fn addresses(py: Python<'_>, fd: RawFd, python_socket: &Bound<'_, PyAny>) -> (Option<Address>, Option<Address>) {
-    let one = |outcome: crate::engine::Result<_>, method| match outcome {
-        Ok(address) if info::is_decodable(&address) => Some(Address::Raw(address)),
-        Ok(_) => python_socket.call_method0(method).ok().map(|address| Address::Python(address.unbind())),
-        Err(_) => None,
-    };
-    (
-        one(socket::local_address(fd), intern!(py, "getsockname")),
-        one(socket::peer_address(fd), intern!(py, "getpeername")),
-    )
-}
-
-/// A transport for a connection that a listener accepted.
-pub fn accepted_parts(
-    fd: OwnedFd,
-    peer: Address,
-    protocol: Py<PyAny>,
-    server: Option<Py<PyAny>>,
-    gather: Gather,
-) -> Parts {
-    let number = fd.as_raw_fd();
-    let local = socket::local_address(number).ok().map(Address::Raw);
-    Parts {
-        fd: number,
-        descriptor: Descriptor::Native(fd),
-        protocol,
-        server,
-        info: Info { local, peer: Some(peer), ..Info::default() },
-        gather,
     }
 }
 

@@ -1,0 +1,113 @@
+//! A function with its arguments, as it waits in a handle or in the ready queue, and how it is called.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::py::call;
+
+/// Positional arguments: most callbacks have none or one, which then needs no tuple.
+pub enum Args {
+    None,
+    One(Py<PyAny>),
+    Many(Py<PyTuple>),
+}
+
+impl Args {
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::One(argument) => Self::One(argument.clone_ref(py)),
+            Self::Many(arguments) => Self::Many(arguments.clone_ref(py)),
+        }
+    }
+
+    pub fn to_tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        match self {
+            Self::None => Ok(PyTuple::empty(py)),
+            Self::One(argument) => PyTuple::new(py, [argument]),
+            Self::Many(arguments) => Ok(arguments.bind(py).clone()),
+        }
+    }
+
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::None => Ok(()),
+            Self::One(argument) => visit.call(argument),
+            Self::Many(arguments) => visit.call(arguments),
+        }
+    }
+}
+
+/// A function and its positional arguments.
+pub struct Call {
+    pub function: Py<PyAny>,
+    pub args: Args,
+}
+
+impl Call {
+    pub fn bound<'py>(&self, py: Python<'py>) -> BoundCall<'py> {
+        let args = match &self.args {
+            Args::None => BoundArgs::None,
+            Args::One(argument) => BoundArgs::One(argument.bind(py).clone()),
+            Args::Many(arguments) => BoundArgs::Many(arguments.bind(py).clone()),
+        };
+        BoundCall { function: self.function.bind(py).clone(), args }
+    }
+}
+
+/// A call with references of its own, to be made while nothing is lent. Bound references are given back
+/// without asking whether the thread is attached, which counts here.
+pub struct BoundCall<'py> {
+    pub function: Bound<'py, PyAny>,
+    pub args: BoundArgs<'py>,
+}
+
+pub enum BoundArgs<'py> {
+    None,
+    One(Bound<'py, PyAny>),
+    Many(Bound<'py, PyTuple>),
+}
+
+impl BoundCall<'_> {
+    /// Calls it inside of `context`; `context` may be anything that has a `run` method.
+    #[inline]
+    pub fn invoke(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
+        if !call::is_context(context) {
+            return self.invoke_by_run(context);
+        }
+        let py = context.py();
+        let function = self.function.as_unbound();
+        call::in_context(py, context.as_unbound(), || {
+            match &self.args {
+                BoundArgs::None => call::call0(py, function),
+                BoundArgs::One(argument) => call::call1(py, function, argument.as_unbound()),
+                BoundArgs::Many(arguments) => call::call_tuple(py, function, arguments.as_unbound()),
+            }
+            .map(drop)
+        })
+    }
+
+    #[cold]
+    fn invoke_by_run(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = context.py();
+        let run = context.getattr(intern!(py, "run"))?;
+        let function = PyTuple::new(py, [&self.function])?;
+        let arguments = match &self.args {
+            BoundArgs::None => PyTuple::empty(py),
+            BoundArgs::One(argument) => PyTuple::new(py, [argument])?,
+            BoundArgs::Many(arguments) => arguments.clone(),
+        };
+        run.call1(function.add(arguments)?.cast::<PyTuple>()?).map(drop)
+    }
+
+    pub fn unbind(self) -> Call {
+        let args = match self.args {
+            BoundArgs::None => Args::None,
+            BoundArgs::One(argument) => Args::One(argument.unbind()),
+            BoundArgs::Many(arguments) => Args::Many(arguments.unbind()),
+        };
+        Call { function: self.function.unbind(), args }
+    }
+}

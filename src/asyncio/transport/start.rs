@@ -1,0 +1,130 @@
+//! How a transport comes to life: from a Python socket, or from a connection that a listener accepted.
+//!
+//! Nothing is called at once: `connection_made`, the start of reading and the waiter's result come through
+//! the ready queue, in this order.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::info::{self, Address, Descriptor, Info};
+use super::stream::{Inner, StreamTransport};
+use super::write::Gather;
+use crate::asyncio::event_loop::LoopCore;
+use crate::asyncio::protocol::ProtocolKind;
+use crate::engine::stream::flow::FlowControl;
+use crate::engine::stream::read_size::ReadSize;
+use crate::engine::stream::write_queue::WriteQueue;
+use crate::engine::stream::StreamCore;
+use crate::engine::sys::socket;
+use crate::py::imports::imports;
+use crate::py::loop_owned::LoopOwned;
+
+/// What a transport is made from.
+pub struct Parts {
+    pub fd: RawFd,
+    pub descriptor: Descriptor,
+    pub protocol: Py<PyAny>,
+    pub server: Option<Py<PyAny>>,
+    pub info: Info,
+    pub gather: Gather,
+}
+
+impl StreamTransport {
+    /// Makes a transport, and schedules `connection_made`, the start of reading, and the waiter's result.
+    pub fn start<'py>(
+        event_loop: &Bound<'py, LoopCore>,
+        parts: Parts,
+        waiter: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = event_loop.py();
+        let kind = ProtocolKind::of(parts.protocol.bind(py))?;
+        let protocol = parts.protocol.bind(py).clone();
+        let inner = Inner {
+            life: StreamCore::new(),
+            queue: WriteQueue::new(),
+            flow: FlowControl::new(),
+            read_size: ReadSize::new(),
+            gather: parts.gather,
+            fd: parts.fd,
+            descriptor: parts.descriptor,
+            token: None,
+            protocol: Some(parts.protocol),
+            kind,
+            read_context: None,
+            write_context: None,
+            started: false,
+            readable: false,
+            end_announced: false,
+            blocked: false,
+            held: false,
+            server: None,
+            empty_waiter: None,
+            info: parts.info,
+        };
+        let transport = Bound::new(py, Self { event_loop: event_loop.clone().unbind(), inner: LoopOwned::new(inner) })?;
+        // Nagle's algorithm costs latency; not every stream socket knows it (Unix sockets do not).
+        let _ = socket::set_nodelay(parts.fd);
+        if let Some(server) = parts.server {
+            attach(server.bind(py), &transport)?;
+            transport.get().inner.with(py, |inner| inner.server = Some(server));
+        }
+        LoopCore::schedule(
+            event_loop,
+            protocol.getattr(intern!(py, "connection_made"))?,
+            Some(transport.clone().into_any()),
+        )?;
+        LoopCore::schedule(event_loop, transport.getattr(intern!(py, "_start_reading"))?, None)?;
+        if let Some(waiter) = waiter {
+            let set_result = imports(py)?.set_result_unless_cancelled.bind(py);
+            event_loop.call_method1(intern!(py, "call_soon"), (set_result, waiter, py.None()))?;
+        }
+        Ok(transport)
+    }
+}
+
+/// `server._attach`, which takes the transport since 3.13.
+fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+    let name = intern!(server.py(), "_attach");
+    if cfg!(Py_3_13) { server.call_method1(name, (transport,)) } else { server.call_method0(name) }.map(drop)
+}
+
+/// `server._detach`, which takes the transport since 3.13.
+pub fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+    let name = intern!(server.py(), "_detach");
+    if cfg!(Py_3_13) { server.call_method1(name, (transport,)) } else { server.call_method0(name) }.map(drop)
+}
+
+/// Both addresses of a socket; a family that we do not decode is left to the Python socket.
+pub fn addresses(py: Python<'_>, fd: RawFd, python_socket: &Bound<'_, PyAny>) -> (Option<Address>, Option<Address>) {
+    let one = |outcome: crate::engine::Result<_>, method| match outcome {
+        Ok(address) if info::is_decodable(&address) => Some(Address::Raw(address)),
+        Ok(_) => python_socket.call_method0(method).ok().map(|address| Address::Python(address.unbind())),
+        Err(_) => None,
+    };
+    (
+        one(socket::local_address(fd), intern!(py, "getsockname")),
+        one(socket::peer_address(fd), intern!(py, "getpeername")),
+    )
+}
+
+/// A transport for a connection that a listener accepted.
+pub fn accepted_parts(
+    fd: OwnedFd,
+    peer: Address,
+    protocol: Py<PyAny>,
+    server: Option<Py<PyAny>>,
+    gather: Gather,
+) -> Parts {
+    let number = fd.as_raw_fd();
+    let local = socket::local_address(number).ok().map(Address::Raw);
+    Parts {
+        fd: number,
+        descriptor: Descriptor::Native(fd),
+        protocol,
+        server,
+        info: Info { local, peer: Some(peer), ..Info::default() },
+        gather,
+    }
+}
