@@ -121,14 +121,16 @@ def test_a_callback_runs_in_the_context_that_it_is_given(loop):
     assert variable.get() == 0
 
 
-def test_a_context_that_is_entered_already_is_reported(loop, reports):
+def test_a_context_that_is_entered_already_is_reported_and_the_loop_goes_on(loop, caplog):
+    """From Python 3.12 on the exception handler cannot run in that context either, and that is logged."""
     context = contextvars.copy_context()
+    seen = []
     loop.call_soon(print, "never", context=context)
+    loop.call_soon(seen.append, 1)
     loop.call_soon(loop.stop)
     context.run(loop.run_forever)
-    (report,) = reports
-    assert isinstance(report["exception"], RuntimeError)
-    assert "already entered" in str(report["exception"])
+    assert seen == [1]
+    assert "already entered" in caplog.text
 
 
 @pytest.mark.parametrize("bad", ["call_soon", "call_soon_threadsafe"])

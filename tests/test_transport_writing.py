@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import sys
 
 import pytest
 
@@ -80,7 +81,10 @@ def test_the_end_of_the_stream_comes_behind_nine_megabytes(run):
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
-def test_what_is_changed_after_the_write_arrives_as_it_was(run, kind):
+def test_what_is_changed_after_the_write_arrives_as_it_was(run, kind, loop_name):
+    if loop_name == "asyncio" and sys.version_info >= (3, 12):
+        pytest.skip("from Python 3.12 on CPython's transport keeps a view of what was not sent at once")
+
     async def main():
         client, peer, server = await connected_pair(Recorder, Paused)
         original = bytearray(pattern(8_000_000))
@@ -109,8 +113,6 @@ def test_writelines_of_many_pieces_arrive_in_order(run, count):
 
 @pytest.mark.parametrize("method", ["write", "writelines"])
 def test_the_protocol_is_paused_once_and_resumed_once(run, method, loop_name):
-    import sys
-
     if loop_name == "asyncio" and method == "writelines" and (3, 12) <= sys.version_info < (3, 12, 9):
         pytest.skip("writelines of this version does not pause (CPython 127655)")
     if loop_name == "asyncio" and method == "writelines" and (3, 13) <= sys.version_info < (3, 13, 2):
