@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import subprocess
 import sys
 import textwrap
@@ -111,4 +110,3 @@ def test_signatures_can_be_inspected():
         theirs = inspect.signature(getattr(asyncio.SelectorEventLoop, name))
         named = [p for p in theirs.parameters if p not in ("name", "context", "kwargs", "eager_start")]
         assert [p for p in ours.parameters if p not in ("context", "kwargs")] == named
-    assert itertools

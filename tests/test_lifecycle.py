@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 import textwrap
@@ -244,7 +243,7 @@ def test_a_transport_and_its_protocol_are_collected_when_they_are_in_a_cycle():
     assert [reference() for reference in seen] == [None, None]
 
 
-def test_no_reference_is_left_behind_by_a_thousand_loops():
+def test_no_object_is_left_behind_by_a_hundred_loops():
     ironloop.run(asyncio.sleep(0))
     gc.collect()
     before = len(gc.get_objects())
@@ -252,4 +251,3 @@ def test_no_reference_is_left_behind_by_a_thousand_loops():
         ironloop.run(asyncio.sleep(0))
     gc.collect()
     assert len(gc.get_objects()) - before < 50
-    assert os.getpid()

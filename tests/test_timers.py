@@ -15,7 +15,7 @@ def test_the_clock_is_pythons_monotonic_clock(loop):
     middle = loop.time()
     after = time.monotonic()
     assert before <= middle <= after
-    assert loop.time() != loop.time() or loop.time() > middle
+    assert len({loop.time() for _ in range(1000)}) > 10, "the clock is too coarse"
 
 
 def test_a_timer_is_never_early(loop):
