@@ -52,6 +52,7 @@ def normal(text: str, folder: str) -> str:
     """Without what differs from run to run (addresses, times, the folder), and without the class of the loop."""
     text = text.replace(folder, "DIR").replace("_UnixSelectorEventLoop", "Loop")
     text = re.sub(r"coroutine '\w+' was never", "coroutine was never", text)
+    text = re.sub(r"<Process \d+>", "<Process>", text)
     return re.sub(r"\d\d:\d\d:\d\d|\d+\.\d+|0x[0-9a-f]+|\b\d{4,}\b", "N", text)
 
 

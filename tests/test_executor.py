@@ -34,6 +34,7 @@ def test_another_executor_can_be_given(run, loop):
     run(main)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 only warns")
 def test_only_thread_pools_can_be_the_default(loop):
     with pytest.raises(TypeError):
         loop.set_default_executor(object())

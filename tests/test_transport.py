@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import socket
+import sys
 import weakref
 
 import pytest
@@ -166,7 +167,10 @@ def test_reading_can_be_paused_and_resumed(run):
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
-def test_pausing_in_connection_made_works(run, side):
+def test_pausing_in_connection_made_works(run, side, loop_name):
+    if loop_name == "asyncio" and sys.version_info < (3, 11):
+        pytest.skip("CPython's transport starts reading all the same before 3.11")
+
     class Paused(Recorder):
         def connection_made(self, transport):
             super().connection_made(transport)

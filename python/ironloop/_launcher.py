@@ -134,7 +134,8 @@ def _run_code(source: bytes, filename: str, argv: list[str], folder: str) -> Non
         sys.path[0] = folder
     try:
         code: CodeType = compile(source, filename, "exec", dont_inherit=True)
-    except SyntaxError:
+    except (SyntaxError, ValueError):
+        # ValueError: a null byte, before Python 3.11.4
         if is_file:
             _let_python_explain(argv)
         raise
