@@ -61,7 +61,12 @@ def main() -> int:
     programs = [p for p in tomllib.loads((folder / "index.toml").read_text())["program"] if applies(p)]
 
     def compare(program: dict[str, Any]) -> tuple[str, Any, Any]:
-        return program["file"], run(folder, program, []), run(folder, program, ["-m", "ironloop"])
+        # Some print sets of tasks, whose order is that of addresses: both get three tries to agree.
+        for _ in range(3):
+            python, ours = run(folder, program, []), run(folder, program, ["-m", "ironloop"])
+            if python == ours:
+                break
+        return program["file"], python, ours
 
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
