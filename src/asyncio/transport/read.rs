@@ -49,10 +49,9 @@ impl StreamTransport {
     pub fn begin_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let context = call::copy_context(py)?;
-        let reading = slf.get().inner.with(py, |inner| {
+        let (reading, _previous) = slf.get().inner.with(py, |inner| {
             inner.started = true;
-            inner.read_context = Some(context);
-            inner.life.is_reading()
+            (inner.life.is_reading(), inner.read_context.replace(context))
         });
         if reading {
             Self::ensure_registered(slf)

@@ -445,10 +445,8 @@ impl StreamTransport {
         }
         let waiter = this.event_loop.bind(py).call_method0(intern!(py, "create_future"))?.unbind();
         let kept = waiter.clone_ref(py);
-        let empty = this.inner.with(py, |inner| {
-            inner.empty_waiter = Some(kept);
-            inner.queue.is_empty()
-        });
+        let (empty, _previous) =
+            this.inner.with(py, |inner| (inner.queue.is_empty(), inner.empty_waiter.replace(kept)));
         if empty {
             waiter.bind(py).call_method1(intern!(py, "set_result"), (py.None(),))?;
         }
