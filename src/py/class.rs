@@ -17,6 +17,24 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{ffi, Borrowed, PyClass, PyTypeInfo};
 
+/// A new instance of a class with a `__dict__`.
+///
+/// CPython 3.11 allocates the `__dict__` before PyO3 writes the instance's contents, and that allocation may
+/// start the collector, which would then traverse zeroes. So the collector waits until the instance is whole.
+pub fn new_with_dict<C: PyClass<BaseType = pyo3::PyAny>>(py: Python<'_>, value: C) -> PyResult<Bound<'_, C>> {
+    if cfg!(not(all(Py_3_11, not(Py_3_12)))) {
+        return Bound::new(py, value);
+    }
+    // SAFETY: attached; neither call runs Python code.
+    let was_enabled = unsafe { ffi::PyGC_Disable() } != 0;
+    let instance = Bound::new(py, value);
+    if was_enabled {
+        // SAFETY: as above.
+        unsafe { ffi::PyGC_Enable() };
+    }
+    instance
+}
+
 /// A class with a finalizer, see `install_finalizer`.
 pub trait Finalize: PyClass + PyTypeInfo {
     /// Runs once, when the object is about to be freed; it may bring it back to life. Exceptions are

@@ -18,6 +18,7 @@ use crate::engine::stream::read_size::ReadSize;
 use crate::engine::stream::write_queue::WriteQueue;
 use crate::engine::stream::StreamCore;
 use crate::engine::sys::socket;
+use crate::py::class::new_with_dict;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 
@@ -63,7 +64,8 @@ impl StreamTransport {
             empty_waiter: None,
             info: parts.info,
         };
-        let transport = Bound::new(py, Self { event_loop: event_loop.clone().unbind(), inner: LoopOwned::new(inner) })?;
+        let this = Self { event_loop: event_loop.clone().unbind(), inner: LoopOwned::new(inner) };
+        let transport = new_with_dict(py, this)?;
         // Nagle's algorithm costs latency; not every stream socket knows it (Unix sockets do not).
         let _ = socket::set_nodelay(parts.fd);
         if let Some(server) = parts.server {
