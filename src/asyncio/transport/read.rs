@@ -10,10 +10,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::endpoint::{log_debug, queue_event};
 use super::stream::{Inner, StreamTransport};
-use crate::asyncio::event_loop::ready::Entry;
 use crate::asyncio::event_loop::report::ends_the_run;
-use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::protocol::ProtocolKind;
 use crate::engine;
 use crate::engine::reactor::Readiness;
@@ -63,7 +62,7 @@ impl StreamTransport {
     pub fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
         let changed = slf.get().inner.with(slf.py(), |inner| inner.life.pause_reading());
         if changed {
-            Self::log_debug(slf, "%r pauses reading")
+            log_debug(slf, "debug", "%r pauses reading")
         } else {
             Ok(())
         }
@@ -81,18 +80,14 @@ impl StreamTransport {
             Self::ensure_registered(slf)?;
             Self::read_again(slf);
         }
-        Self::log_debug(slf, "%r resumes reading")
+        log_debug(slf, "debug", "%r resumes reading")
     }
 
     /// Queues a read if there may be something to read and somebody who wants it.
     fn read_again(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        let token = slf
-            .get()
-            .inner
-            .with(py, |inner| (inner.readable && inner.life.is_reading()).then_some(inner.token).flatten());
-        if let Some(token) = token {
-            slf.get().event_loop.get().push(py, Entry::Io(token, Readiness::READABLE));
+        if slf.get().inner.with(py, |inner| inner.readable && inner.life.is_reading()) {
+            queue_event(slf, Readiness::READABLE);
         }
     }
 
@@ -236,7 +231,7 @@ impl StreamTransport {
             inner.readable = false;
             inner.life.read_eof();
         });
-        Self::log_debug(slf, "%r received EOF")?;
+        log_debug(slf, "debug", "%r received EOF")?;
         let outcome = call::in_context(py, &plan.context, || {
             plan.protocol.bind(py).call_method0(intern!(py, "eof_received"))?.is_truthy()
         });
@@ -256,16 +251,6 @@ impl StreamTransport {
             Err(error) => Self::fatal_error(slf, error, message),
         }
     }
-
-    /// Debug mode: `logger.debug(message, self)`.
-    pub fn log_debug(slf: &Bound<'_, Self>, message: &str) -> PyResult<()> {
-        let py = slf.py();
-        let event_loop: &LoopCore = slf.get().event_loop.get();
-        if event_loop.is_debug() {
-            imports(py)?.logger.bind(py).call_method1(intern!(py, "debug"), (message, slf))?;
-        }
-        Ok(())
-    }
 }
 
 impl Inner {
@@ -275,7 +260,7 @@ impl Inner {
             return None;
         }
         Some(Plan {
-            fd: self.fd,
+            fd: self.registration.fd,
             size: self.read_size.plan(),
             kind: self.kind,
             protocol: self.protocol.as_ref()?.clone_ref(py),

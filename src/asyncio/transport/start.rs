@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::endpoint::{self, Registration};
 use super::info::{self, Address, Descriptor, Info};
 use super::stream::{Inner, StreamTransport};
 use super::write::Gather;
@@ -19,7 +20,6 @@ use crate::engine::stream::write_queue::WriteQueue;
 use crate::engine::stream::StreamCore;
 use crate::engine::sys::socket;
 use crate::py::class::new_with_dict;
-use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 
 /// What a transport is made from.
@@ -48,9 +48,8 @@ impl StreamTransport {
             flow: FlowControl::new(),
             read_size: ReadSize::new(),
             gather: parts.gather,
-            fd: parts.fd,
+            registration: Registration::new(parts.fd),
             descriptor: parts.descriptor,
-            token: None,
             protocol: Some(parts.protocol),
             kind,
             read_context: None,
@@ -72,16 +71,7 @@ impl StreamTransport {
             attach(server.bind(py), &transport)?;
             transport.get().inner.with(py, |inner| inner.server = Some(server));
         }
-        LoopCore::schedule(
-            event_loop,
-            protocol.getattr(intern!(py, "connection_made"))?,
-            Some(transport.clone().into_any()),
-        )?;
-        LoopCore::schedule(event_loop, transport.getattr(intern!(py, "_start_reading"))?, None)?;
-        if let Some(waiter) = waiter {
-            let set_result = imports(py)?.set_result_unless_cancelled.bind(py);
-            event_loop.call_method1(intern!(py, "call_soon"), (set_result, waiter, py.None()))?;
-        }
+        endpoint::schedule_start(&transport, &protocol, waiter)?;
         Ok(transport)
     }
 }

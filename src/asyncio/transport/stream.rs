@@ -15,19 +15,19 @@ use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
-use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use pyo3::{ffi, intern, Borrowed};
+use pyo3::{ffi, Borrowed};
 
+use super::endpoint::{self, Endpoint, Registration};
 use super::info::{self, Address, Descriptor, Info};
 use super::start::{addresses, Parts};
 use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::protocol::ProtocolKind;
-use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{Interest, Readiness, Trigger};
 use crate::engine::stream::flow::FlowControl;
 use crate::engine::stream::read_size::ReadSize;
@@ -47,9 +47,8 @@ pub struct Inner {
     pub flow: FlowControl,
     pub read_size: ReadSize,
     pub gather: Gather,
-    pub fd: RawFd,
+    pub registration: Registration,
     pub descriptor: Descriptor,
-    pub token: Option<Token>,
     pub protocol: Option<Py<PyAny>>,
     pub kind: ProtocolKind,
     /// The context of whoever started (or resumed) reading; data is received in it.
@@ -84,21 +83,17 @@ impl StreamTransport {
     pub fn ensure_registered(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let Some(fd) = this.inner.with(py, |inner| inner.token.is_none().then_some(inner.fd)) else { return Ok(()) };
-        let source = Source::Stream(slf.clone().unbind());
+        let Some(fd) = this.inner.with(py, |inner| inner.registration.token.is_none().then_some(inner.registration.fd))
+        else {
+            return Ok(());
+        };
+        let source = Self::source(slf);
         let interest = Interest::READ | Interest::WRITE;
         let outcome =
             this.event_loop.get().state(py, |state| state.sources.insert(fd, source, interest, Trigger::Edge));
         let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
-        this.inner.with(py, |inner| inner.token = Some(token));
+        this.inner.with(py, |inner| inner.registration.token = Some(token));
         Ok(())
-    }
-
-    /// Ends the registration; events under way find nobody.
-    pub fn deregister(&self, py: Python<'_>) {
-        if let Some((fd, token)) = self.inner.with(py, |inner| inner.token.take().map(|token| (inner.fd, token))) {
-            let _source = self.event_loop.get().state(py, |state| state.sources.remove(fd, token));
-        }
     }
 
     /// The reactor's event: read what there is, then go on writing.
@@ -115,10 +110,6 @@ impl StreamTransport {
 
     pub fn closing(slf: &Bound<'_, Self>) -> bool {
         slf.get().inner.with(slf.py(), |inner| inner.life.is_closing())
-    }
-
-    pub fn protocol_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.inner.with(py, |inner| inner.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
     }
 
     /// The Python socket, made when it is first asked for; `None` once closed.
@@ -155,6 +146,38 @@ impl StreamTransport {
         let wrapped = info::transport_socket(py, &socket)?;
         self.inner.with(py, |inner| inner.info.socket = Some(wrapped.clone_ref(py)));
         Ok(Some(wrapped))
+    }
+}
+
+impl Endpoint for StreamTransport {
+    fn event_loop(&self) -> &Py<LoopCore> {
+        &self.event_loop
+    }
+
+    fn protocol_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.with(py, |inner| inner.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
+    }
+
+    fn registration<R>(&self, py: Python<'_>, body: impl FnOnce(&mut Registration) -> R) -> R {
+        self.inner.with(py, |inner| body(&mut inner.registration))
+    }
+
+    fn source(slf: &Bound<'_, Self>) -> Source {
+        Source::Stream(slf.clone().unbind())
+    }
+
+    fn take_descriptor(&self, py: Python<'_>) -> Descriptor {
+        self.inner.with(py, |inner| std::mem::replace(&mut inner.descriptor, Descriptor::Closed))
+    }
+
+    fn abandon(&self, py: Python<'_>) -> bool {
+        let (schedule, _dropped) = self.inner.with(py, |inner| {
+            let schedule = inner.life.abort();
+            inner.blocked = false;
+            inner.held = false;
+            (schedule, schedule.then(|| std::mem::take(&mut inner.queue)))
+        });
+        schedule
     }
 }
 
@@ -204,7 +227,7 @@ impl StreamTransport {
     /// Closes at once; what was not sent is lost. `connection_lost(None)` follows.
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::flush(slf)?;
-        Self::force_close(slf, None)
+        endpoint::force_close(slf, None)
     }
 
     /// Whether it is closing or closed.
@@ -315,7 +338,7 @@ impl StreamTransport {
             let reading = if inner.started && inner.life.is_reading() { "polling" } else { "idle" };
             let writing = if inner.blocked { "polling" } else { "idle" };
             let size = inner.queue.len_bytes();
-            let text = format!("<StreamTransport{state} fd={}", inner.fd);
+            let text = format!("<StreamTransport{state} fd={}", inner.registration.fd);
             (
                 text + &format!(" read={reading} write=<{writing}, bufsize={size}>>"),
                 !matches!(inner.descriptor, Descriptor::Closed),
@@ -338,7 +361,7 @@ impl StreamTransport {
     }
 
     fn _force_close(slf: &Bound<'_, Self>, exception: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        Self::force_close(slf, exception)
+        endpoint::force_close(slf, exception)
     }
 
     /// A future that is done when the write queue is empty; writing is forbidden until `_reset_empty_waiter()`.
@@ -352,7 +375,7 @@ impl StreamTransport {
 
     /// Lets somebody else poll the descriptor (`sendfile`); reading is paused meanwhile.
     fn _lend_descriptor(&self, py: Python<'_>) {
-        self.deregister(py);
+        endpoint::deregister(self, py);
     }
 
     /// The end of `_lend_descriptor()`.
@@ -381,7 +404,7 @@ impl StreamTransport {
 
     #[getter]
     fn _sock_fd(&self, py: Python<'_>) -> RawFd {
-        self.inner.with(py, |inner| inner.fd)
+        self.inner.with(py, |inner| inner.registration.fd)
     }
 
     #[getter]
@@ -453,23 +476,9 @@ pub fn add_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
 }
 
 impl Finalize for StreamTransport {
-    /// A transport that nobody closed: warns, and closes its socket.
     fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        if slf.get().inner.with(py, |inner| matches!(inner.descriptor, Descriptor::Closed)) {
-            return Ok(());
-        }
-        let message = format!("unclosed transport {}", slf.repr()?);
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "source"), slf)?;
-        let warned = py.import(intern!(py, "warnings"))?.call_method(
-            intern!(py, "warn"),
-            (message, py.get_type::<PyResourceWarning>()),
-            Some(&keywords),
-        );
-        let descriptor = slf.get().inner.with(py, |inner| std::mem::replace(&mut inner.descriptor, Descriptor::Closed));
-        descriptor.close(py)?;
-        warned.map(drop)
+        let open = slf.get().inner.with(slf.py(), |inner| !matches!(inner.descriptor, Descriptor::Closed));
+        endpoint::warn_unclosed(slf, open)
     }
 
     fn original_dealloc() -> &'static OnceLock<ffi::destructor> {

@@ -13,14 +13,15 @@
 
 use std::io::IoSlice;
 
-use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::Borrowed;
 
+use super::endpoint::{self, call_flow, queue_event, warn_of_write_after_loss};
 use super::stream::{Inner, StreamTransport};
-use crate::asyncio::protocol::call_flow_control;
 use crate::engine;
+use crate::engine::reactor::Readiness;
 use crate::engine::stream::{DrainedAction, EofAction};
 use crate::engine::sys::socket;
 use crate::py::buffer::Data;
@@ -117,7 +118,7 @@ impl Inner {
         }
         let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch));
         if self.queue.is_empty() && !hold {
-            match socket::send(self.fd, bytes) {
+            match socket::send(self.registration.fd, bytes) {
                 Ok(count) if count == bytes.len() => return Written::Done,
                 Ok(count) => self.push(data, count),
                 Err(error) if error.would_block() => self.push(data, 0),
@@ -153,7 +154,7 @@ impl Inner {
     fn send_queued(&mut self) -> Sent {
         let mut budget = BYTES_PER_TURN;
         while !self.queue.is_empty() {
-            let fd = self.fd;
+            let fd = self.registration.fd;
             let (outcome, offered) = self.queue.with_slices(CHUNKS_PER_SEND, |slices: &[IoSlice<'_>]| {
                 let offered: usize = slices.iter().map(|slice| slice.len()).sum();
                 let outcome = match slices {
@@ -219,13 +220,7 @@ impl StreamTransport {
             Written::DuringSendfile => {
                 Err(PyRuntimeError::new_err(format!("unable to {verb}; sendfile is in progress")))
             }
-            Written::AfterLoss { warn } => {
-                if warn {
-                    let logger = imports(py)?.logger.bind(py);
-                    logger.call_method1(intern!(py, "warning"), ("socket.send() raised exception.",))?;
-                }
-                Ok(())
-            }
+            Written::AfterLoss { warn } => warn_of_write_after_loss(py, warn, "socket.send() raised exception."),
         }
     }
 
@@ -238,18 +233,9 @@ impl StreamTransport {
         }
         Self::ensure_registered(slf)?;
         if pause {
-            Self::call_flow(slf, true)
+            call_flow(slf, true)
         } else {
             Ok(())
-        }
-    }
-
-    fn call_flow(slf: &Bound<'_, Self>, pause: bool) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        match this.protocol_object(py) {
-            Some(protocol) => call_flow_control(this.event_loop.bind(py), slf.as_any(), protocol.bind(py), pause),
-            None => Ok(()),
         }
     }
 
@@ -311,7 +297,7 @@ impl StreamTransport {
             Some((Sent::Blocked, pause)) => Self::wait_for_room(slf, pause),
             Some((Sent::TurnIsOver, pause)) => {
                 Self::wait_for_room(slf, pause)?;
-                Self::write_next_turn(slf);
+                queue_event(slf, Readiness::WRITABLE);
                 Ok(())
             }
             Some((Sent::Failed(error), _)) => Self::write_failed(slf, &error),
@@ -331,15 +317,6 @@ impl StreamTransport {
             set_exception(waiter.bind(py), for_waiter)?;
         }
         Ok(())
-    }
-
-    fn write_next_turn(slf: &Bound<'_, Self>) {
-        let py = slf.py();
-        let token = slf.get().inner.with(py, |inner| inner.token);
-        if let Some(token) = token {
-            let entry = crate::asyncio::event_loop::ready::Entry::Io(token, engine::reactor::Readiness::WRITABLE);
-            slf.get().event_loop.get().push(py, entry);
-        }
     }
 
     /// The kernel has room again.
@@ -366,12 +343,12 @@ impl StreamTransport {
         call::in_context(py, &context, || {
             match sent {
                 Sent::Failed(error) => return Self::write_failed(slf, &error),
-                Sent::TurnIsOver => Self::write_next_turn(slf),
+                Sent::TurnIsOver => queue_event(slf, Readiness::WRITABLE),
                 Sent::All | Sent::Blocked => {}
             }
             if resume {
                 // It may write, and thereby fill the queue again.
-                Self::call_flow(slf, false)?;
+                call_flow(slf, false)?;
             }
             Self::after_drain(slf)
         })
@@ -411,28 +388,19 @@ impl StreamTransport {
 
     fn shutdown_write(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let fd = slf.get().inner.with(py, |inner| inner.fd);
+        let fd = slf.get().inner.with(py, |inner| inner.registration.fd);
         socket::shutdown_write(fd).map_err(|error| os_error(py, &error))
     }
 
     pub fn set_water_marks(slf: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
-        let py = slf.py();
-        let invalid =
-            |high: i64, low: i64| PyValueError::new_err(format!("high ({high}) must be >= low ({low}) must be >= 0"));
-        // asyncio's defaults, spelled out here only to name the pair in the error.
-        let effective_high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
-        let effective_low = low.unwrap_or(effective_high.div_euclid(4));
-        let unsigned = |mark: Option<i64>| mark.map(usize::try_from).transpose();
-        let (Ok(high), Ok(low)) = (unsigned(high), unsigned(low)) else {
-            return Err(invalid(effective_high, effective_low));
-        };
-        let pause = slf.get().inner.with(py, |inner| {
-            inner.flow.set_limits(high, low).map(|()| inner.flow.after_push(inner.queue.len_bytes()))
-        });
-        match pause {
-            Ok(true) => Self::call_flow(slf, true),
-            Ok(false) => Ok(()),
-            Err(_) => Err(invalid(effective_high, effective_low)),
+        let pause = slf
+            .get()
+            .inner
+            .with(slf.py(), |inner| endpoint::set_water_marks(&mut inner.flow, inner.queue.len_bytes(), high, low))?;
+        if pause {
+            call_flow(slf, true)
+        } else {
+            Ok(())
         }
     }
 

@@ -12,6 +12,20 @@ pub struct SocketAddress {
     length: usize,
 }
 
+impl PartialEq for SocketAddress {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for SocketAddress {}
+
+impl std::fmt::Debug for SocketAddress {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.decode().fmt(formatter)
+    }
+}
+
 /// What is in an address.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {
@@ -42,6 +56,61 @@ impl SocketAddress {
         // SAFETY: all zeroes is a valid sockaddr_storage, and so is whatever the kernel wrote over it.
         let storage = unsafe { storage.assume_init() };
         (result, Self { storage, length: (length as usize).min(size_of::<libc::sockaddr_storage>()) })
+    }
+
+    /// No address.
+    pub fn unspecified() -> Self {
+        // SAFETY: all zeroes is a valid sockaddr_storage, of the family AF_UNSPEC.
+        Self { storage: unsafe { MaybeUninit::zeroed().assume_init() }, length: 0 }
+    }
+
+    pub fn v4(address: Ipv4Addr, port: u16) -> Self {
+        let mut made = Self::unspecified();
+        // SAFETY: the storage is large enough and aligned for every kind of address.
+        let place = unsafe { &mut *(&raw mut made.storage).cast::<libc::sockaddr_in>() };
+        place.sin_family = libc::AF_INET as libc::sa_family_t;
+        place.sin_port = port.to_be();
+        place.sin_addr.s_addr = u32::from(address).to_be();
+        made.length = size_of::<libc::sockaddr_in>();
+        made
+    }
+
+    pub fn v6(address: Ipv6Addr, port: u16, flow_info: u32, scope_id: u32) -> Self {
+        let mut made = Self::unspecified();
+        // SAFETY: as in `v4`.
+        let place = unsafe { &mut *(&raw mut made.storage).cast::<libc::sockaddr_in6>() };
+        place.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+        place.sin6_port = port.to_be();
+        place.sin6_addr.s6_addr = address.octets();
+        place.sin6_flowinfo = flow_info.to_be();
+        place.sin6_scope_id = scope_id;
+        made.length = size_of::<libc::sockaddr_in6>();
+        made
+    }
+
+    /// Where the kernel may write an address, and how much room is there.
+    pub(super) fn place(&mut self) -> (*mut libc::sockaddr_storage, libc::socklen_t) {
+        (&raw mut self.storage, size_of::<libc::sockaddr_storage>() as libc::socklen_t)
+    }
+
+    /// The kernel has written an address of `length` bytes.
+    pub(super) fn set_length(&mut self, length: libc::socklen_t) {
+        self.length = (length as usize).min(size_of::<libc::sockaddr_storage>());
+    }
+
+    pub(super) fn as_raw(&self) -> (*const libc::sockaddr, libc::socklen_t) {
+        ((&raw const self.storage).cast(), self.length as libc::socklen_t)
+    }
+
+    /// Whether there is no address.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The address as the kernel writes it; equal bytes are equal addresses.
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the storage is initialised, and `length` is at most its size.
+        unsafe { std::slice::from_raw_parts((&raw const self.storage).cast(), self.length) }
     }
 
     /// The address family, such as AF_INET.
@@ -79,8 +148,7 @@ impl SocketAddress {
     fn decode_unix(&self) -> Decoded<'_> {
         let start = offset_of!(libc::sockaddr_un, sun_path);
         let length = self.length.saturating_sub(start);
-        // SAFETY: the bytes from `start` to `self.length` lie inside of the storage, whose size bounds `length`.
-        let name = unsafe { std::slice::from_raw_parts((&raw const self.storage).cast::<u8>().add(start), length) };
+        let name = &self.as_bytes()[self.length - length..];
         match name {
             [] => Decoded::UnixUnnamed,
             [0, ..] => Decoded::UnixAbstract(name),

@@ -2,6 +2,7 @@
 
 pub mod addr;
 pub mod clock;
+pub mod datagram;
 pub mod epoll;
 pub mod eventfd;
 pub mod socket;
