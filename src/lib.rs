@@ -27,6 +27,8 @@ mod _native {
     #[pymodule_export]
     use crate::asyncio::handle::{Handle, TimerHandle};
     #[pymodule_export]
+    use crate::asyncio::transport::datagram::DatagramTransport;
+    #[pymodule_export]
     use crate::asyncio::transport::listener::Listener;
     #[pymodule_export]
     use crate::asyncio::transport::stream::StreamTransport;
@@ -36,9 +38,11 @@ mod _native {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::asyncio::event_loop::methods::add_to(&module.py().get_type::<LoopCore>())?;
         crate::asyncio::transport::stream::add_methods(&module.py().get_type::<StreamTransport>())?;
+        crate::asyncio::transport::datagram::add_methods(&module.py().get_type::<DatagramTransport>())?;
         crate::py::class::install_free_list::<Handle>(&module.py().get_type::<Handle>());
         crate::py::class::install_free_list::<TimerHandle>(&module.py().get_type::<TimerHandle>());
         crate::py::class::install_finalizer::<StreamTransport>(&module.py().get_type::<StreamTransport>());
+        crate::py::class::install_finalizer::<DatagramTransport>(&module.py().get_type::<DatagramTransport>());
         Ok(())
     }
 }

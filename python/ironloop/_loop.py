@@ -148,6 +148,16 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self._ensure_fd_no_transport(sock)
         return _native.StreamTransport(self, sock, protocol, waiter, extra=extra, server=server)
 
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.DatagramProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> _native.DatagramTransport:
+        return _native.DatagramTransport(self, sock, protocol, address, waiter, extra)
+
     def _make_ssl_transport(
         self,
         rawsock: socket.socket,

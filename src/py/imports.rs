@@ -14,6 +14,7 @@ pub struct Imports {
     pub handle: Py<PyAny>,
     pub timer_handle: Py<PyAny>,
     pub transport: Py<PyAny>,
+    pub datagram_transport: Py<PyAny>,
     pub buffered_protocol: Py<PyAny>,
     /// `_asyncio.Task` and `_asyncio.Future`.
     pub task: Py<PyAny>,
@@ -32,6 +33,8 @@ pub struct Imports {
     pub loop_keyword: Py<PyTuple>,
     /// Names of the methods that are called once per event.
     pub data_received: Py<PyString>,
+    pub datagram_received: Py<PyString>,
+    pub error_received: Py<PyString>,
     pub get_buffer: Py<PyString>,
     pub buffer_updated: Py<PyString>,
     pub connection_lost: Py<PyString>,
@@ -60,6 +63,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         handle: get("Handle")?,
         timer_handle: get("TimerHandle")?,
         transport: get("Transport")?,
+        datagram_transport: get("DatagramTransport")?,
         buffered_protocol: get("BufferedProtocol")?,
         task: get("Task")?,
         future: get("Future")?,
@@ -72,6 +76,8 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         sendfile_mode: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("TRY_NATIVE")?.unbind(),
         loop_keyword: PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
         data_received: interned("data_received"),
+        datagram_received: interned("datagram_received"),
+        error_received: interned("error_received"),
         get_buffer: interned("get_buffer"),
         buffer_updated: interned("buffer_updated"),
         connection_lost: interned("connection_lost"),

@@ -39,6 +39,7 @@ use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine;
 use crate::engine::reactor::Reactor;
 use crate::engine::sys::clock::monotonic_ns;
+use crate::engine::sys::datagram::ReceiveBatch;
 use crate::engine::sys::epoll::EventBuffer;
 use crate::engine::time::timer_heap::TimerHeap;
 use crate::py::call::{self, thread_ident};
@@ -68,6 +69,8 @@ pub struct State {
 pub struct LoopCore {
     state: LoopOwned<State>,
     scratch: LoopOwned<Box<[u8]>>,
+    /// Where datagrams are received; made with the first socket that receives some.
+    datagrams: LoopOwned<Option<ReceiveBatch>>,
     inbox: Inbox,
     closed: AtomicBool,
     stopping: AtomicBool,
@@ -90,6 +93,11 @@ impl LoopCore {
     /// Lends the receive buffer.
     pub fn scratch<R>(&self, py: Python<'_>, body: impl FnOnce(&mut [u8]) -> R) -> R {
         self.scratch.with(py, |scratch| body(scratch))
+    }
+
+    /// Lends the memory for datagrams.
+    pub fn datagrams<R>(&self, py: Python<'_>, body: impl FnOnce(&mut ReceiveBatch) -> R) -> R {
+        self.datagrams.with(py, |batch| body(batch.get_or_insert_default()))
     }
 
     /// `time.monotonic()`, in seconds.
@@ -209,6 +217,7 @@ impl LoopCore {
                 events: Some(EventBuffer::with_capacity(EVENTS_PER_POLL)),
             }),
             scratch: LoopOwned::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            datagrams: LoopOwned::new(None),
             inbox: Inbox::new(reactor),
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use super::report;
 use super::watchers::Watcher;
 use super::LoopCore;
+use crate::asyncio::transport::datagram::DatagramTransport;
 use crate::asyncio::transport::listener::Listener;
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine;
@@ -23,6 +24,7 @@ use crate::engine::reactor::{Interest, Reactor, Readiness, Trigger};
 pub enum Source {
     Watcher(Watcher),
     Stream(Py<StreamTransport>),
+    Datagram(Py<DatagramTransport>),
     Listener(Py<Listener>),
 }
 
@@ -31,6 +33,7 @@ impl Source {
         match self {
             Self::Watcher(watcher) => watcher.visit(visit),
             Self::Stream(transport) => visit.call(transport),
+            Self::Datagram(transport) => visit.call(transport),
             Self::Listener(listener) => visit.call(listener),
         }
     }
@@ -101,6 +104,17 @@ impl Sources {
         Ok((token, stale))
     }
 
+    /// Changes what a registration waits for.
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` says: EBADF or ENOENT when the descriptor was closed behind the loop's back, ENOMEM.
+    pub fn change(&self, fd: RawFd, token: Token, interest: Interest, trigger: Trigger) -> engine::Result<()> {
+        match &self.reactor {
+            Some(reactor) => reactor.reregister(fd, token, interest, trigger),
+            None => Ok(()),
+        }
+    }
+
     /// Ends a registration; the caller drops what comes back.
     pub fn remove(&mut self, fd: RawFd, token: Token) -> Option<Source> {
         let source = self.registry.remove(token)?;
@@ -141,6 +155,7 @@ impl Sources {
 enum Target {
     Watcher,
     Stream(Py<StreamTransport>),
+    Datagram(Py<DatagramTransport>),
     Listener(Py<Listener>),
 }
 
@@ -150,6 +165,7 @@ impl LoopCore {
             Some(match state.sources.get(token)? {
                 Source::Watcher(_) => Target::Watcher,
                 Source::Stream(transport) => Target::Stream(transport.clone_ref(py)),
+                Source::Datagram(transport) => Target::Datagram(transport.clone_ref(py)),
                 Source::Listener(listener) => Target::Listener(listener.clone_ref(py)),
             })
         })
@@ -162,6 +178,7 @@ impl LoopCore {
         match slf.get().target(py, token) {
             None => Ok(()),
             Some(Target::Stream(transport)) => StreamTransport::on_event(transport.bind(py), readiness),
+            Some(Target::Datagram(transport)) => DatagramTransport::on_event(transport.bind(py), readiness),
             Some(Target::Watcher) => Self::watcher_event(slf, token, readiness),
             Some(Target::Listener(listener)) => Listener::on_event(listener.bind(py), slf),
         }
@@ -174,6 +191,7 @@ impl LoopCore {
         let source = match target {
             Target::Watcher => return Self::watcher_event(slf, token, readiness),
             Target::Stream(transport) => transport.into_bound(py).into_any(),
+            Target::Datagram(transport) => transport.into_bound(py).into_any(),
             Target::Listener(listener) => listener.into_bound(py).into_any(),
         };
         let start = LoopCore::now();

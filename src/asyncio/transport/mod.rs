@@ -4,6 +4,7 @@
 //! happens in its life; `info` is what `get_extra_info` knows; `listener` accepts.
 
 mod close;
+pub mod datagram;
 pub mod endpoint;
 mod info;
 pub mod listener;

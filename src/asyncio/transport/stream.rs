@@ -22,7 +22,7 @@ use pyo3::types::{PyDict, PyType};
 use pyo3::{ffi, Borrowed};
 
 use super::endpoint::{self, Endpoint, Registration};
-use super::info::{self, Address, Descriptor, Info};
+use super::info::{self, Descriptor, Info};
 use super::start::{addresses, Parts};
 use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
@@ -134,18 +134,11 @@ impl StreamTransport {
         }
     }
 
-    fn socket_info(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let known = self.inner.with(py, |inner| inner.info.socket.as_ref().map(|socket| socket.clone_ref(py)));
-        if known.is_some() {
-            return Ok(known);
-        }
-        let socket = match self.python_socket(py)? {
-            Some(socket) => socket,
-            None => info::closed_socket(py)?,
-        };
-        let wrapped = info::transport_socket(py, &socket)?;
-        self.inner.with(py, |inner| inner.info.socket = Some(wrapped.clone_ref(py)));
-        Ok(Some(wrapped))
+    fn make_transport_socket(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let wrapped = info::transport_socket(py, self.python_socket(py)?)?;
+        let kept = wrapped.clone_ref(py);
+        let _previous = self.inner.with(py, |inner| inner.info.socket.replace(kept));
+        Ok(wrapped)
     }
 }
 
@@ -308,23 +301,7 @@ impl StreamTransport {
         name: &Bound<'_, PyAny>,
         default: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let default = || default.unwrap_or_else(|| py.None());
-        let extra = self.inner.with(py, |inner| inner.info.extra.as_ref().map(|extra| extra.clone_ref(py)));
-        if let Some(extra) = extra {
-            if let Some(value) = extra.bind(py).get_item(name)? {
-                return Ok(value.unbind());
-            }
-        }
-        let address = |wanted: Option<Address>| match wanted {
-            Some(address) => Ok(address.to_python(py)?.unbind()),
-            None => Ok(py.None()),
-        };
-        match name.extract::<std::borrow::Cow<'_, str>>().unwrap_or_default().as_ref() {
-            "socket" => Ok(self.socket_info(py)?.unwrap_or_else(default)),
-            "sockname" => address(self.inner.with(py, |inner| inner.info.local.as_ref().map(|it| it.clone_ref(py)))),
-            "peername" => address(self.inner.with(py, |inner| inner.info.peer.as_ref().map(|it| it.clone_ref(py)))),
-            _ => Ok(default()),
-        }
+        self.inner.with(py, |inner| inner.info.answers(py)).get(py, name, default, || self.make_transport_socket(py))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
