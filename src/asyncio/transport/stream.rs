@@ -61,6 +61,10 @@ pub struct Inner {
     pub readable: bool,
     /// The kernel announced the end of the stream (or an error): read until it shows.
     pub end_announced: bool,
+    /// The transport has queued an event for itself, to go on reading, or writing, in its next turn. What the kernel
+    /// reports meanwhile adds no turn of its own.
+    pub reads_on: bool,
+    pub writes_on: bool,
     /// The socket is full: what is queued waits for the kernel.
     pub blocked: bool,
     /// What is queued waits for the end of the callback.
@@ -69,6 +73,22 @@ pub struct Inner {
     /// A future that `sendfile` waits for: the queue is empty.
     pub empty_waiter: Option<Py<PyAny>>,
     pub info: Info,
+}
+
+impl Inner {
+    /// An event came: whether to read and whether to write now.
+    fn take_note(&mut self, readiness: Readiness) -> (bool, bool) {
+        if readiness.is_own() {
+            let (read, write) = (readiness.readable(), readiness.writable());
+            self.reads_on &= !read;
+            self.writes_on &= !write;
+            return (read, write && self.blocked);
+        }
+        let read = readiness.readable();
+        self.readable |= read;
+        self.end_announced |= readiness.read_closed();
+        (read && !self.reads_on, readiness.writable() && self.blocked && !self.writes_on)
+    }
 }
 
 /// See the module's documentation.
@@ -92,17 +112,21 @@ impl StreamTransport {
         let outcome =
             this.event_loop.get().state(py, |state| state.sources.insert(fd, source, interest, Trigger::Edge));
         let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
-        this.inner.with(py, |inner| inner.registration.token = Some(token));
+        this.inner.with(py, |inner| {
+            inner.registration.token = Some(token);
+            // Events of an earlier registration find nobody.
+            (inner.reads_on, inner.writes_on) = (false, false);
+        });
         Ok(())
     }
 
     /// The reactor's event: read what there is, then go on writing.
     pub fn on_event(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
-        let blocked = slf.get().inner.with(slf.py(), |inner| inner.blocked);
-        if readiness.readable() {
-            Self::read_ready(slf, readiness.read_closed())?;
+        let (read, write) = slf.get().inner.with(slf.py(), |inner| inner.take_note(readiness));
+        if read {
+            Self::read_ready(slf)?;
         }
-        if blocked && readiness.writable() {
+        if write {
             Self::write_ready(slf)?;
         }
         Ok(())
@@ -116,19 +140,19 @@ impl StreamTransport {
     fn python_socket(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let taken = self.inner.with(py, |inner| match std::mem::replace(&mut inner.descriptor, Descriptor::Closed) {
             Descriptor::Native(fd) => Descriptor::Native(fd),
-            Descriptor::Socket(socket) => {
-                let answer = Descriptor::Socket(socket.clone_ref(py));
-                inner.descriptor = Descriptor::Socket(socket);
+            Descriptor::Object(socket) => {
+                let answer = Descriptor::Object(socket.clone_ref(py));
+                inner.descriptor = Descriptor::Object(socket);
                 answer
             }
             Descriptor::Closed => Descriptor::Closed,
         });
         match taken {
             Descriptor::Closed => Ok(None),
-            Descriptor::Socket(socket) => Ok(Some(socket)),
+            Descriptor::Object(socket) => Ok(Some(socket)),
             Descriptor::Native(fd) => {
                 let socket = info::python_socket(py, fd)?;
-                self.inner.with(py, |inner| inner.descriptor = Descriptor::Socket(socket.clone_ref(py)));
+                self.inner.with(py, |inner| inner.descriptor = Descriptor::Object(socket.clone_ref(py)));
                 Ok(Some(socket))
             }
         }
@@ -197,7 +221,7 @@ impl StreamTransport {
         let extra = extra.map(|extra| extra.copy().map(Bound::unbind)).transpose()?;
         let parts = Parts {
             fd,
-            descriptor: Descriptor::Socket(sock.clone().unbind()),
+            descriptor: Descriptor::Object(sock.clone().unbind()),
             protocol: protocol.clone().unbind(),
             server: server.map(|server| server.clone().unbind()),
             info: Info { local, peer, extra, ..Info::default() },
@@ -408,9 +432,7 @@ impl StreamTransport {
                 visit.call(&inner.write_context)?;
                 visit.call(&inner.server)?;
                 visit.call(&inner.empty_waiter)?;
-                if let Descriptor::Socket(socket) = &inner.descriptor {
-                    visit.call(socket)?;
-                }
+                inner.descriptor.visit(&visit)?;
                 inner.info.visit(&visit)
             })
             .unwrap_or(Ok(()))
