@@ -15,6 +15,7 @@ pub struct Imports {
     pub timer_handle: Py<PyAny>,
     pub transport: Py<PyAny>,
     pub datagram_transport: Py<PyAny>,
+    pub read_transport: Py<PyAny>,
     pub buffered_protocol: Py<PyAny>,
     /// `_asyncio.Task` and `_asyncio.Future`.
     pub task: Py<PyAny>,
@@ -64,6 +65,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         timer_handle: get("TimerHandle")?,
         transport: get("Transport")?,
         datagram_transport: get("DatagramTransport")?,
+        read_transport: get("ReadTransport")?,
         buffered_protocol: get("BufferedProtocol")?,
         task: get("Task")?,
         future: get("Future")?,

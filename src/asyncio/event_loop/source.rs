@@ -15,6 +15,8 @@ use super::watchers::Watcher;
 use super::LoopCore;
 use crate::asyncio::transport::datagram::DatagramTransport;
 use crate::asyncio::transport::listener::Listener;
+use crate::asyncio::transport::pipe::reading::ReadPipeTransport;
+use crate::asyncio::transport::pipe::writing::WritePipeTransport;
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine;
 use crate::engine::reactor::registry::{Registry, Token};
@@ -25,6 +27,8 @@ pub enum Source {
     Watcher(Watcher),
     Stream(Py<StreamTransport>),
     Datagram(Py<DatagramTransport>),
+    ReadPipe(Py<ReadPipeTransport>),
+    WritePipe(Py<WritePipeTransport>),
     Listener(Py<Listener>),
 }
 
@@ -34,6 +38,8 @@ impl Source {
             Self::Watcher(watcher) => watcher.visit(visit),
             Self::Stream(transport) => visit.call(transport),
             Self::Datagram(transport) => visit.call(transport),
+            Self::ReadPipe(transport) => visit.call(transport),
+            Self::WritePipe(transport) => visit.call(transport),
             Self::Listener(listener) => visit.call(listener),
         }
     }
@@ -156,6 +162,8 @@ enum Target {
     Watcher,
     Stream(Py<StreamTransport>),
     Datagram(Py<DatagramTransport>),
+    ReadPipe(Py<ReadPipeTransport>),
+    WritePipe(Py<WritePipeTransport>),
     Listener(Py<Listener>),
 }
 
@@ -166,6 +174,8 @@ impl LoopCore {
                 Source::Watcher(_) => Target::Watcher,
                 Source::Stream(transport) => Target::Stream(transport.clone_ref(py)),
                 Source::Datagram(transport) => Target::Datagram(transport.clone_ref(py)),
+                Source::ReadPipe(transport) => Target::ReadPipe(transport.clone_ref(py)),
+                Source::WritePipe(transport) => Target::WritePipe(transport.clone_ref(py)),
                 Source::Listener(listener) => Target::Listener(listener.clone_ref(py)),
             })
         })
@@ -179,6 +189,8 @@ impl LoopCore {
             None => Ok(()),
             Some(Target::Stream(transport)) => StreamTransport::on_event(transport.bind(py), readiness),
             Some(Target::Datagram(transport)) => DatagramTransport::on_event(transport.bind(py), readiness),
+            Some(Target::ReadPipe(transport)) => ReadPipeTransport::on_event(transport.bind(py), readiness),
+            Some(Target::WritePipe(transport)) => WritePipeTransport::on_event(transport.bind(py), readiness),
             Some(Target::Watcher) => Self::watcher_event(slf, token, readiness),
             Some(Target::Listener(listener)) => Listener::on_event(listener.bind(py), slf),
         }
@@ -192,6 +204,8 @@ impl LoopCore {
             Target::Watcher => return Self::watcher_event(slf, token, readiness),
             Target::Stream(transport) => transport.into_bound(py).into_any(),
             Target::Datagram(transport) => transport.into_bound(py).into_any(),
+            Target::ReadPipe(transport) => transport.into_bound(py).into_any(),
+            Target::WritePipe(transport) => transport.into_bound(py).into_any(),
             Target::Listener(listener) => listener.into_bound(py).into_any(),
         };
         let start = LoopCore::now();

@@ -125,7 +125,8 @@ impl LoopCore {
             match state.sources.get(token)? {
                 Source::Stream(transport) => Some(transport.clone_ref(py).into_any()),
                 Source::Datagram(transport) => Some(transport.clone_ref(py).into_any()),
-                Source::Watcher(_) | Source::Listener(_) => None,
+                // asyncio does not protect pipes.
+                Source::Watcher(_) | Source::Listener(_) | Source::ReadPipe(_) | Source::WritePipe(_) => None,
             }
         })
     }

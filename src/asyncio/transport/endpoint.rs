@@ -59,29 +59,27 @@ pub trait Endpoint: PyClass<Frozen = True> + Sync {
     fn abandon(&self, py: Python<'_>) -> bool;
 }
 
-/// Watches the descriptor, level-triggered, for exactly `interest`. `NONE` keeps a registration, if there is one, for errors
-/// and the end of the stream.
+/// Watches the descriptor, level-triggered, for exactly `interest`.
+///
+/// `NONE` ends the registration: the kernel would go on reporting errors and the end of the stream, in every poll.
 pub fn watch<T: Endpoint>(slf: &Bound<'_, T>, interest: Interest) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();
     let (fd, token, current) = this.registration(py, |it| (it.fd, it.token, it.interest));
-    let sources =
-        |body: &mut dyn FnMut(&mut crate::asyncio::event_loop::source::Sources) -> crate::engine::Result<_>| {
-            this.event_loop().get().state(py, |state| body(&mut state.sources)).map_err(|error| os_error(py, &error))
-        };
+    let event_loop = this.event_loop().get();
     match token {
-        Some(_) if current == interest => return Ok(()),
-        Some(token) => {
-            drop(sources(&mut |sources| sources.change(fd, token, interest, Trigger::Level).map(|()| (token, None)))?)
-        }
         None if interest == Interest::NONE => return Ok(()),
         None => {
-            let mut source = Some(T::source(slf));
-            let (token, _stale) = sources(&mut |sources| {
-                let source = source.take().expect("the closure is called once");
-                sources.insert(fd, source, interest, Trigger::Level)
-            })?;
+            let source = T::source(slf);
+            let outcome = event_loop.state(py, |state| state.sources.insert(fd, source, interest, Trigger::Level));
+            let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
             this.registration(py, |it| it.token = Some(token));
+        }
+        Some(_) if interest == Interest::NONE => deregister(this, py),
+        Some(_) if current == interest => return Ok(()),
+        Some(token) => {
+            let outcome = event_loop.state(py, |state| state.sources.change(fd, token, interest, Trigger::Level));
+            outcome.map_err(|error| os_error(py, &error))?;
         }
     }
     this.registration(py, |it| it.interest = interest);

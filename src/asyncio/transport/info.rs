@@ -16,8 +16,8 @@ use crate::py::imports::imports;
 /// Who closes the descriptor.
 pub enum Descriptor {
     Native(OwnedFd),
-    /// A `socket.socket`.
-    Socket(Py<PyAny>),
+    /// A `socket.socket`, or the file object of a pipe.
+    Object(Py<PyAny>),
     Closed,
 }
 
@@ -25,15 +25,32 @@ impl Descriptor {
     /// Closes it.
     ///
     /// # Errors
-    /// What `socket.close()` raises.
+    /// What the object's `close()` raises.
     pub fn close(self, py: Python<'_>) -> PyResult<()> {
         match self {
             Self::Native(fd) => {
                 drop(fd);
                 Ok(())
             }
-            Self::Socket(socket) => socket.bind(py).call_method0(intern!(py, "close")).map(drop),
+            Self::Object(object) => object.bind(py).call_method0(intern!(py, "close")).map(drop),
             Self::Closed => Ok(()),
+        }
+    }
+}
+
+impl Descriptor {
+    /// The Python object that owns it, if it has one and is open.
+    pub fn object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self {
+            Self::Object(object) => Some(object.clone_ref(py)),
+            Self::Native(_) | Self::Closed => None,
+        }
+    }
+
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Object(object) => visit.call(object),
+            Self::Native(_) | Self::Closed => Ok(()),
         }
     }
 }
@@ -188,6 +205,13 @@ pub fn transport_socket(py: Python<'_>, socket: Option<Py<PyAny>>) -> PyResult<P
         None => closed_socket(py)?,
     };
     imports(py)?.transport_socket.call1(py, (socket,))
+}
+
+/// A copy of `extra` with the file object as 'pipe'.
+pub fn with_pipe(extra: Option<&Bound<'_, PyDict>>, pipe: &Bound<'_, PyAny>) -> PyResult<Py<PyDict>> {
+    let known = extra.map_or_else(|| Ok(PyDict::new(pipe.py())), |extra| extra.copy())?;
+    known.set_item(intern!(pipe.py(), "pipe"), pipe)?;
+    Ok(known.unbind())
 }
 
 /// `socket.fileno()`.

@@ -187,7 +187,7 @@ impl Listener {
             };
             Parts {
                 fd: number,
-                descriptor: Descriptor::Socket(socket),
+                descriptor: Descriptor::Object(socket),
                 protocol: protocol.unbind(),
                 server,
                 info,

@@ -185,7 +185,7 @@ impl DatagramTransport {
             queue: DatagramQueue::new(HEADER_BYTES),
             flow: FlowControl::new(),
             registration: Registration::new(fd),
-            descriptor: Descriptor::Socket(sock.clone().unbind()),
+            descriptor: Descriptor::Object(sock.clone().unbind()),
             protocol: Some(protocol.clone().unbind()),
             read_context: None,
             write_context: None,
@@ -354,10 +354,7 @@ impl DatagramTransport {
 
     #[getter]
     fn _sock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.inner.with(py, |inner| match &inner.descriptor {
-            Descriptor::Socket(socket) => Some(socket.clone_ref(py)),
-            _ => None,
-        })
+        self.inner.with(py, |inner| inner.descriptor.object(py))
     }
 
     #[getter]
@@ -383,9 +380,7 @@ impl DatagramTransport {
                 visit.call(&inner.protocol)?;
                 visit.call(&inner.read_context)?;
                 visit.call(&inner.write_context)?;
-                if let Descriptor::Socket(socket) = &inner.descriptor {
-                    visit.call(socket)?;
-                }
+                inner.descriptor.visit(&visit)?;
                 inner.queue.iter().try_for_each(|(_, receiver)| receiver.visit(&visit))?;
                 inner.info.visit(&visit)
             })
