@@ -13,6 +13,7 @@ it; other threads use `call_soon_threadsafe`.
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import signal
 import socket
@@ -22,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 from . import _native, _resolve
+from ._subprocess import ProcessTransport
 
 if TYPE_CHECKING:
     import ssl
@@ -57,6 +59,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         """Make a loop. OSError when the process is out of descriptors."""
         self._resolver: ThreadPoolExecutor | None = None
+        self._pidfds: set[int] = set()
         asyncio.SelectorEventLoop.__init__(self, _ReactorView(self))  # type: ignore[arg-type]
 
     # Life cycle
@@ -73,6 +76,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     def close(self) -> None:
         """Close the loop: nothing that is scheduled will run. RuntimeError while it is running."""
         super().close()
+        while self._pidfds:
+            os.close(self._pidfds.pop())
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.shutdown(wait=False)
@@ -175,6 +180,33 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         extra: dict[str, Any] | None = None,
     ) -> _native.WritePipeTransport:
         return _native.WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: asyncio.SubprocessProtocol,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> ProcessTransport:
+        waiter = self.create_future()
+        transport = ProcessTransport(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
+        )
+        transport.watch()
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        return transport
 
     def _make_ssl_transport(
         self,
