@@ -1,8 +1,8 @@
 //! What all transports have in common: a registration with the reactor, a protocol that is told of the end once, and
 //! errors that end the connection.
 //!
-//! `Endpoint` names the parts that differ; the functions here are the same for streams, datagrams and pipes. None of them
-//! calls Python while the state of a transport is lent.
+//! `Endpoint` names the parts that differ; the functions here are the same for streams, datagrams and pipes. None of
+//! them calls Python while the state of a transport is lent.
 
 use std::os::fd::RawFd;
 

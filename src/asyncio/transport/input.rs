@@ -1,7 +1,7 @@
 //! From a descriptor into a new `bytes`: how streams and pipes receive.
 //!
-//! Small messages go through the loop's buffer; once a read has been large, the kernel is asked how much there is, and it is
-//! received straight into memory of that size. Nothing is ever allocated larger than what is there.
+//! Small messages go through the loop's buffer; once a read has been large, the kernel is asked how much there is,
+//! and it is received straight into memory of that size. Nothing is ever allocated larger than what is there.
 
 use std::os::fd::RawFd;
 

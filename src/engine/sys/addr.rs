@@ -1,4 +1,7 @@
 //! Socket addresses as the kernel gives them, and what is in them.
+//!
+//! IPv4 (ip(7)), IPv6 (ipv6(7)) and Unix sockets (unix(7)) are decoded; addresses of other families are kept as they
+//! are, for Python's socket module to read. Equal addresses have equal bytes.
 #![expect(unsafe_code, reason = "system calls and their address unions")]
 
 use std::ffi::CStr;
@@ -93,7 +96,8 @@ impl SocketAddress {
         let mut made = Self::unspecified();
         // SAFETY: as in `v4`.
         let place = unsafe { &mut *(&raw mut made.storage).cast::<libc::sockaddr_un>() };
-        // A path is followed by a NUL, an abstract name is as long as it is said to be; the kernel chooses an empty one.
+        // A path is followed by a NUL, an abstract name is as long as it is said to be; instead of an empty one the
+        // kernel chooses a name.
         let terminator = usize::from(name.first().is_some_and(|&first| first != 0));
         if name.len() + terminator > place.sun_path.len() {
             return None;

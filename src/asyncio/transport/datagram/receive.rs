@@ -1,8 +1,8 @@
 //! Receiving: many datagrams per system call, handed to the protocol one by one.
 //!
 //! What was received belongs to the transport until the protocol has it: if a callback ends the run
-//! (`KeyboardInterrupt`), the rest waits in `Inner::received` for the next run. If a callback closes the transport, the rest is
-//! dropped, since nothing may come after `close()`.
+//! (`KeyboardInterrupt`), the rest waits in `Inner::received` for the next run. If a callback closes the transport,
+//! the rest is dropped, since nothing may come after `close()`.
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;

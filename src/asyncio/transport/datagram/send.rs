@@ -32,7 +32,8 @@ const WRITE_ERROR: &str = "Fatal write error on datagram transport";
 const LONGEST_HOLD_NS: u64 = 20_000;
 /// Batches that one transport sends per turn before the others get theirs.
 const BATCHES_PER_TURN: usize = 16;
-/// Seconds until a receiver that is full is tried again: nobody says when it has room (unix(7) sockets that are not connected).
+/// Seconds until a receiver that is full is tried again: nobody says when it has room, if it is a Unix socket that
+/// we are not connected to.
 const FULL_RECEIVER_DELAY: f64 = 0.001;
 
 /// Where a datagram goes.

@@ -1,7 +1,7 @@
 //! `ReadPipeTransport`: the reading end of a pipe and its protocol.
 //!
-//! Owned by the loop's thread; the protocol is called while nothing is lent. What the protocol raises is reported and changes
-//! nothing, as in asyncio (a stream's connection would end).
+//! Owned by the loop's thread; the protocol is called while nothing is lent. What the protocol raises is reported and
+//! changes nothing, as in asyncio (a stream's connection would end).
 //!
 //! ```text
 //!   made --connection_made--> reading <--pause/resume--> paused
