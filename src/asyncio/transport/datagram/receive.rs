@@ -80,11 +80,8 @@ impl DatagramTransport {
             });
             let Some((datagram, protocol)) = next else { break };
             let told = Self::tell_datagram(slf, datagram, &protocol);
-            outcome = endpoint::callback_outcome(slf, told, "datagram_received").and_then(|()| Self::flush_if_old(slf));
+            outcome = endpoint::callback_outcome(slf, told, "datagram_received");
         }
-        // Answers to the last ones, whatever has happened.
-        let flushed = Self::flush(slf);
-        let flushed = endpoint::callback_outcome(slf, flushed, "error_received");
         let (waiting, _dropped) = slf.get().inner.with(py, |inner| {
             let dropped = inner.life.is_closing().then(|| std::mem::take(&mut inner.received));
             (!inner.received.is_empty() && inner.life.is_reading(), dropped)
@@ -92,7 +89,7 @@ impl DatagramTransport {
         if waiting {
             endpoint::queue_event(slf, Readiness::READABLE);
         }
-        outcome.and(flushed)
+        outcome
     }
 
     fn tell_datagram(slf: &Bound<'_, Self>, datagram: Received, protocol: &Py<PyAny>) -> PyResult<()> {

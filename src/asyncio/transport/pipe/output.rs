@@ -89,15 +89,19 @@ impl Inner {
         let mut budget = BYTES_PER_TURN;
         while !self.queue.is_empty() {
             let fd = self.registration.fd;
-            let outcome = self.queue.with_slices(MOST_SLICES, |slices: &[IoSlice<'_>]| match slices {
-                [single] => file::write(fd, single),
-                many => file::write_vectored(fd, many),
+            let (outcome, offered) = self.queue.with_slices(MOST_SLICES, |slices: &[IoSlice<'_>]| {
+                let outcome = match slices {
+                    [single] => file::write(fd, single),
+                    many => file::write_vectored(fd, many),
+                };
+                (outcome, slices.iter().map(|slice| slice.len()).sum::<usize>())
             });
             match outcome {
                 Ok(count) => {
                     self.queue.advance(count);
                     budget = budget.saturating_sub(count);
-                    if budget == 0 {
+                    // Less than was offered: the pipe is full, and would say so if it were asked.
+                    if budget == 0 || count < offered {
                         break;
                     }
                 }
@@ -125,10 +129,14 @@ impl WritePipeTransport {
                 return call::in_context(py, &context, || Self::reader_gone(slf));
             }
         }
-        if readiness.writable() {
-            Self::write_ready(slf)?;
+        if !readiness.writable() {
+            return Ok(());
         }
-        Ok(())
+        match this.inner.with(py, |inner| inner.blocked) {
+            true => Self::write_ready(slf),
+            // Nothing has been written since the pipe was last full.
+            false => Self::update_interest(slf),
+        }
     }
 
     fn reader_gone(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -183,7 +191,9 @@ impl WritePipeTransport {
         });
         match action {
             DrainedAction::Lose => Self::lose(slf, None),
-            DrainedAction::Nothing | DrainedAction::ShutdownWrite => Self::update_interest(slf),
+            // The registration stays until an event finds nothing to write: whoever fills a pipe once will do so again,
+            // and a change costs a system call.
+            DrainedAction::Nothing | DrainedAction::ShutdownWrite => Ok(()),
         }
     }
 
