@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::Borrowed;
 
 use super::writing::{Inner, WritePipeTransport};
+use super::GROWN_PIPE;
 use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::transport::endpoint;
 use crate::asyncio::transport::info::Descriptor;
@@ -82,6 +83,11 @@ impl Inner {
 
     fn block(&mut self) -> Written {
         self.blocked = true;
+        if self.growable && self.queue.len_bytes() >= GROWN_PIPE {
+            self.growable = false;
+            // Refused by the kernel: it stays as it is.
+            let _ = file::set_pipe_size(self.registration.fd, GROWN_PIPE);
+        }
         Written::Blocked { pause: self.flow.after_push(self.queue.len_bytes()) }
     }
 
