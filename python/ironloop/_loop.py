@@ -60,6 +60,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         """Make a loop. OSError when the process is out of descriptors."""
         self._resolver: ThreadPoolExecutor | None = None
         self._pidfds: set[int] = set()
+        # What set_wakeup_fd() had before we took the place; None: we have not.
+        self._wakeup_before: int | None = None
         asyncio.SelectorEventLoop.__init__(self, _ReactorView(self))  # type: ignore[arg-type]
 
     # Life cycle
@@ -67,11 +69,11 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     def run_forever(self) -> None:
         """Run until stop() is called."""
         self._check_closed()
-        previous = self._take_wakeup_fd()
+        self._take_wakeup_fd()
         try:
             super().run_forever()
         finally:
-            self._restore_wakeup_fd(previous)
+            self._restore_wakeup_fd()
 
     def close(self) -> None:
         """Close the loop: nothing that is scheduled will run. RuntimeError while it is running."""
@@ -84,30 +86,48 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
 
     # Signals: while the loop runs in the main thread, a signal that any thread gets ends its sleep
 
-    def _take_wakeup_fd(self) -> int | None:
-        """Install our end of the self-pipe; returns what was there, or None if it is to stay there."""
+    def _take_wakeup_fd(self) -> None:
+        """Install our end of the self-pipe, unless somebody else needs the place and we have no handlers."""
         if threading.current_thread() is not threading.main_thread():
-            return None
+            return
         ours = self._csock.fileno()
         previous = signal.set_wakeup_fd(ours)
-        if previous in (-1, ours) or self._signal_handlers:
-            return previous
-        # Somebody else needs it, and we have no handlers: an interrupted poll has to do, as in asyncio.
-        signal.set_wakeup_fd(previous)
-        return None
+        if previous == ours:
+            return
+        if previous != -1 and not self._signal_handlers:
+            # An interrupted poll has to do, as in asyncio.
+            signal.set_wakeup_fd(previous)
+        else:
+            self._wakeup_before = previous
 
-    def _restore_wakeup_fd(self, previous: int | None) -> None:
-        # With handlers it stays ours between two runs, so that no signal is lost.
-        if previous is not None and not self._signal_handlers and not self.is_closed():
-            signal.set_wakeup_fd(previous if previous != self._csock.fileno() else -1)
+    def _restore_wakeup_fd(self) -> None:
+        """Put back what was there. With handlers it stays ours between two runs, so that no signal is lost."""
+        previous = self._wakeup_before
+        if previous is None or self._signal_handlers or self.is_closed():
+            return
+        self._wakeup_before = None
+        current = signal.set_wakeup_fd(previous)
+        if current != self._csock.fileno():
+            # Somebody has put one of their own there meanwhile.
+            signal.set_wakeup_fd(current)
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
+        """Call callback(*args) in the loop when the process gets the signal. Main thread only."""
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        finally:
+            self._keep_wakeup_fd()
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Remove the handler of a signal. False: there was none."""
         removed = super().remove_signal_handler(sig)
-        if removed and not self._signal_handlers and self.is_running():
-            # CPython's code has given up the wakeup descriptor; the run still needs it.
-            self._take_wakeup_fd()
+        self._keep_wakeup_fd()
         return removed
+
+    def _keep_wakeup_fd(self) -> None:
+        # CPython's code gives the descriptor up with the last handler; the run still needs it.
+        if not self._signal_handlers and self.is_running():
+            self._take_wakeup_fd()
 
     # Names
 
@@ -233,14 +253,27 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     async def _sendfile_native(
         self, transport: _native.StreamTransport, file: Any, offset: int, count: int | None
     ) -> int:
+        sent = transport._make_empty_waiter()  # RuntimeError: another one is under way
         was_reading = transport.is_reading()
         transport.pause_reading()
-        await transport._make_empty_waiter()
-        transport._lend_descriptor()
         try:
-            return await self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+            await sent
+            lost = transport._lend_descriptor()
+            sending: asyncio.Task[int] = self.create_task(
+                self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+            )
+            try:
+                await asyncio.wait([sending, lost], return_when=asyncio.FIRST_COMPLETED)
+                if not sending.done():
+                    lost.result()
+                return await sending
+            finally:
+                if not sending.done():
+                    sending.cancel()
+                    await asyncio.wait([sending])
+                lost.cancel()
+                transport._take_descriptor_back()
         finally:
-            transport._take_descriptor_back()
             transport._reset_empty_waiter()
             if was_reading:
                 transport.resume_reading()

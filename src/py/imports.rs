@@ -14,6 +14,8 @@ pub struct Imports {
     pub handle: Py<PyAny>,
     pub timer_handle: Py<PyAny>,
     pub transport: Py<PyAny>,
+    /// `asyncio.transports._FlowControlMixin`, a subclass of `asyncio.Transport`.
+    pub flow_control_transport: Py<PyAny>,
     pub datagram_transport: Py<PyAny>,
     pub read_transport: Py<PyAny>,
     pub buffered_protocol: Py<PyAny>,
@@ -64,6 +66,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         handle: get("Handle")?,
         timer_handle: get("TimerHandle")?,
         transport: get("Transport")?,
+        flow_control_transport: from("asyncio.transports", "_FlowControlMixin")?,
         datagram_transport: get("DatagramTransport")?,
         read_transport: get("ReadTransport")?,
         buffered_protocol: get("BufferedProtocol")?,

@@ -145,6 +145,14 @@ impl LoopCore {
         Ok(Some(transport))
     }
 
+    /// Ends whatever `add_reader` and `add_writer` have begun for a descriptor.
+    pub fn forget_watcher(&self, py: Python<'_>, fd: RawFd) {
+        let _dropped = self.state(py, |state| {
+            let (token, _watcher) = state.sources.watcher_mut(fd)?;
+            state.sources.remove(fd, token)
+        });
+    }
+
     /// Checks as `add_reader` does before it does anything.
     pub fn watchable_descriptor(slf: &Bound<'_, Self>, file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         let fd = descriptor(file)?;

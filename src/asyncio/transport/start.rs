@@ -61,6 +61,7 @@ impl StreamTransport {
             writes_on: false,
             blocked: false,
             held: false,
+            lent: false,
             server: None,
             empty_waiter: None,
             info: parts.info,

@@ -19,7 +19,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use pyo3::{ffi, Borrowed};
+use pyo3::{ffi, intern, Borrowed};
 
 use super::endpoint::{self, Endpoint, Registration};
 use super::info::{self, Descriptor, Info};
@@ -69,6 +69,8 @@ pub struct Inner {
     pub blocked: bool,
     /// What is queued waits for the end of the callback.
     pub held: bool,
+    /// Somebody else polls the descriptor.
+    pub lent: bool,
     pub server: Option<Py<PyAny>>,
     /// A future that `sendfile` waits for: the queue is empty.
     pub empty_waiter: Option<Py<PyAny>>,
@@ -230,10 +232,17 @@ impl StreamTransport {
         Self::start(event_loop, parts, waiter.filter(|waiter| !waiter.is_none()))
     }
 
-    /// `asyncio.Transport`: an instance of it, as far as `isinstance` can tell.
+    /// `asyncio.Transport`: an instance of it, as far as `isinstance` can tell; and of its subclass with flow control,
+    /// which the fallback of `sendfile` asks for.
     #[getter(__class__)]
     fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(imports(py)?.transport.clone_ref(py))
+        Ok(imports(py)?.flow_control_transport.clone_ref(py))
+    }
+
+    /// Whether the protocol was told to pause writing.
+    #[getter]
+    fn _protocol_paused(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.flow.is_paused())
     }
 
     /// Closes after everything that was written is sent; `connection_lost(None)` follows.
@@ -375,12 +384,22 @@ impl StreamTransport {
     }
 
     /// Lets somebody else poll the descriptor (`sendfile`); reading is paused meanwhile.
-    fn _lend_descriptor(&self, py: Python<'_>) {
+    ///
+    /// Returns a future in place of the empty waiter: it fails when the connection is lost.
+    fn _lend_descriptor(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         endpoint::deregister(self, py);
+        let lost = self.event_loop.bind(py).call_method0(intern!(py, "create_future"))?.unbind();
+        let kept = lost.clone_ref(py);
+        let _done = self.inner.with(py, |inner| {
+            inner.lent = true;
+            inner.empty_waiter.replace(kept)
+        });
+        Ok(lost)
     }
 
     /// The end of `_lend_descriptor()`.
     fn _take_descriptor_back(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().inner.with(slf.py(), |inner| inner.lent = false);
         if Self::closing(slf) {
             Ok(())
         } else {
