@@ -258,15 +258,15 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         transport.pause_reading()
         try:
             await sent
-            lost = transport._lend_descriptor()
-            sending: asyncio.Task[int] = self.create_task(
+            lost: asyncio.Future[Any] = transport._lend_descriptor()
+            sending: asyncio.Future[Any] = self.create_task(
                 self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
             )
             try:
                 await asyncio.wait([sending, lost], return_when=asyncio.FIRST_COMPLETED)
                 if not sending.done():
                     lost.result()
-                return await sending
+                return cast(int, await sending)
             finally:
                 if not sending.done():
                     sending.cancel()
