@@ -30,6 +30,19 @@ mod _native {
     use crate::asyncio::transport::listener::Listener;
     #[pymodule_export]
     use crate::asyncio::transport::stream::StreamTransport;
+    #[pymodule_export]
+    use crate::asyncio::transport::tls::connection::TlsConnection;
+    #[pymodule_export]
+    use crate::asyncio::transport::tls::transport::TlsTransport;
+
+    /// How TLS records are made: ("direct", "") by libssl itself, or ("fallback", why) by `ssl.SSLObject`.
+    #[pyfunction]
+    fn tls_backend(py: Python<'_>) -> (&'static str, &'static str) {
+        match crate::py::ssl::backend(py) {
+            crate::py::ssl::Backend::Direct { .. } => ("direct", ""),
+            crate::py::ssl::Backend::Fallback(why) => ("fallback", why),
+        }
+    }
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -38,6 +51,8 @@ mod _native {
         crate::asyncio::transport::stream::add_methods(&module.py().get_type::<StreamTransport>())?;
         crate::py::class::install_free_list::<Handle>(&module.py().get_type::<Handle>());
         crate::py::class::install_free_list::<TimerHandle>(&module.py().get_type::<TimerHandle>());
+        crate::asyncio::transport::tls::transport::add_methods(&module.py().get_type::<TlsTransport>())?;
+        crate::py::class::install_finalizer::<TlsTransport>(&module.py().get_type::<TlsTransport>());
         crate::py::class::install_finalizer::<StreamTransport>(&module.py().get_type::<StreamTransport>());
         Ok(())
     }

@@ -182,6 +182,8 @@ impl SharedBytes {
 pub enum SendChunk {
     Shared(SharedBytes),
     Owned(Box<[u8]>),
+    /// Memory that was built up elsewhere, with room to spare.
+    Grown(Vec<u8>),
 }
 
 impl Chunk for SendChunk {
@@ -191,6 +193,7 @@ impl Chunk for SendChunk {
             // these never move and never change.
             Self::Shared(shared) => unsafe { std::slice::from_raw_parts(shared.start, shared.length) },
             Self::Owned(bytes) => bytes,
+            Self::Grown(bytes) => bytes,
         }
     }
 }

@@ -10,10 +10,11 @@ use pyo3::types::{PyString, PyTuple};
 
 /// See the module's documentation.
 pub struct Imports {
-    /// `asyncio.Handle`, `asyncio.TimerHandle`, `asyncio.Transport`: what `isinstance` shall see.
+    /// `asyncio.Handle`, `asyncio.TimerHandle`, `asyncio.Transport`, `asyncio.Protocol`: what `isinstance` shall see.
     pub handle: Py<PyAny>,
     pub timer_handle: Py<PyAny>,
     pub transport: Py<PyAny>,
+    pub protocol: Py<PyAny>,
     pub buffered_protocol: Py<PyAny>,
     /// `_asyncio.Task` and `_asyncio.Future`.
     pub task: Py<PyAny>,
@@ -26,8 +27,9 @@ pub struct Imports {
     pub socket: Py<PyAny>,
     /// `asyncio`'s logger.
     pub logger: Py<PyAny>,
-    /// `asyncio.constants._SendfileMode.TRY_NATIVE`.
+    /// `asyncio.constants._SendfileMode.TRY_NATIVE` and `FALLBACK`.
     pub sendfile_mode: Py<PyAny>,
+    pub sendfile_fallback: Py<PyAny>,
     /// `("loop",)`: the keyword names of a call that passes only the loop.
     pub loop_keyword: Py<PyTuple>,
     /// Names of the methods that are called once per event.
@@ -60,6 +62,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         handle: get("Handle")?,
         timer_handle: get("TimerHandle")?,
         transport: get("Transport")?,
+        protocol: get("Protocol")?,
         buffered_protocol: get("BufferedProtocol")?,
         task: get("Task")?,
         future: get("Future")?,
@@ -70,6 +73,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         socket: from("socket", "socket")?,
         logger: from("asyncio.log", "logger")?,
         sendfile_mode: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("TRY_NATIVE")?.unbind(),
+        sendfile_fallback: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("FALLBACK")?.unbind(),
         loop_keyword: PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
         data_received: interned("data_received"),
         get_buffer: interned("get_buffer"),

@@ -398,6 +398,11 @@ impl StreamTransport {
     }
 
     #[getter]
+    fn _protocol_paused(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.flow.is_paused())
+    }
+
+    #[getter]
     fn _sock(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.python_socket(py)
     }

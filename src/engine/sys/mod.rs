@@ -5,6 +5,7 @@ pub mod clock;
 pub mod datagram;
 pub mod epoll;
 pub mod eventfd;
+pub mod openssl;
 pub mod socket;
 
 use super::{Error, Result};
