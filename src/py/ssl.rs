@@ -38,8 +38,9 @@ const SOCKET_CONTEXT: usize = 2;
 
 /// How records are made.
 pub enum Backend {
-    /// By libssl itself; only objects of the class `socket_class` are of the layout that was checked.
-    Direct { library: &'static Library, socket_class: Py<PyType> },
+    /// By libssl itself, for objects of exactly these classes: a subclass may have replaced a method, and only instances
+    /// of `socket_class` are of the layout that was checked.
+    Direct { library: &'static Library, object_class: Py<PyAny>, socket_class: Py<PyType> },
     /// By `ssl.SSLObject`; and why.
     Fallback(String),
 }
@@ -49,7 +50,7 @@ static BACKEND: PyOnceLock<Backend> = PyOnceLock::new();
 /// Which of them this process uses; decided at the first call.
 pub fn backend(py: Python<'_>) -> &'static Backend {
     BACKEND.get_or_init(py, || match check(py) {
-        Ok((library, socket_class)) => Backend::Direct { library, socket_class: socket_class.unbind() },
+        Ok(backend) => backend,
         Err(doubt) => Backend::Fallback(doubt.0),
     })
 }
@@ -76,7 +77,10 @@ fn ensure(condition: bool, doubt: &str) -> Result<(), Doubt> {
 /// The caller keeps `object` alive as long as the session, and calls the session attached and one at a time.
 pub fn session(object: &Bound<'_, PyAny>) -> Option<Session> {
     let py = object.py();
-    let Backend::Direct { library, socket_class } = backend(py) else { return None };
+    let Backend::Direct { library, object_class, socket_class } = backend(py) else { return None };
+    if !object.get_type().is(object_class) {
+        return None;
+    }
     let socket = object.getattr(intern!(py, "_sslobj")).ok()?;
     if !socket.get_type().is(socket_class) || !word(&socket, SOCKET_SOCKET)?.is_null() {
         return None;
@@ -103,7 +107,7 @@ fn word(object: &Bound<'_, PyAny>, index: usize) -> Option<*mut c_void> {
     Some(unsafe { object.as_ptr().cast::<u8>().add(offset).cast::<*mut c_void>().read() })
 }
 
-fn check(py: Python<'_>) -> Result<(&'static Library, Bound<'_, PyType>), Doubt> {
+fn check(py: Python<'_>) -> Result<Backend, Doubt> {
     ensure(std::env::var(VARIABLE).map_or(true, |choice| choice != "fallback"), "IRONLOOP_TLS says so")?;
     ensure(!cfg!(any(py_sys_config = "Py_DEBUG", py_sys_config = "Py_TRACE_REFS")), "a debug build of Python")?;
     let version = py.version_info();
@@ -124,7 +128,8 @@ fn check(py: Python<'_>) -> Result<(&'static Library, Bound<'_, PyType>), Doubt>
     for trial in &TRIALS {
         check_layout(&ssl, library, &socket_class, trial)?;
     }
-    Ok((library, socket_class))
+    let object_class = ssl.getattr(intern!(py, "SSLObject"))?.unbind();
+    Ok(Backend::Direct { library, object_class, socket_class: socket_class.unbind() })
 }
 
 /// A context with settings that no other one has, and what OpenSSL calls them.
