@@ -27,7 +27,11 @@ mod _native {
     #[pymodule_export]
     use crate::asyncio::handle::{Handle, TimerHandle};
     #[pymodule_export]
+    use crate::asyncio::transport::datagram::DatagramTransport;
+    #[pymodule_export]
     use crate::asyncio::transport::listener::Listener;
+    #[pymodule_export]
+    use crate::asyncio::transport::pipe::{reading::ReadPipeTransport, writing::WritePipeTransport};
     #[pymodule_export]
     use crate::asyncio::transport::stream::StreamTransport;
     #[pymodule_export]
@@ -47,13 +51,22 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        crate::asyncio::event_loop::methods::add_to(&module.py().get_type::<LoopCore>())?;
-        crate::asyncio::transport::stream::add_methods(&module.py().get_type::<StreamTransport>())?;
-        crate::py::class::install_free_list::<Handle>(&module.py().get_type::<Handle>());
-        crate::py::class::install_free_list::<TimerHandle>(&module.py().get_type::<TimerHandle>());
-        crate::asyncio::transport::tls::transport::add_methods(&module.py().get_type::<TlsTransport>())?;
-        crate::py::class::install_finalizer::<TlsTransport>(&module.py().get_type::<TlsTransport>());
-        crate::py::class::install_finalizer::<StreamTransport>(&module.py().get_type::<StreamTransport>());
+        use crate::asyncio::{event_loop, transport};
+        use crate::py::class::{install_finalizer, install_free_list};
+
+        let py = module.py();
+        event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
+        install_free_list::<Handle>(&py.get_type::<Handle>());
+        install_free_list::<TimerHandle>(&py.get_type::<TimerHandle>());
+        transport::stream::add_methods(&py.get_type::<StreamTransport>())?;
+        transport::datagram::add_methods(&py.get_type::<DatagramTransport>())?;
+        transport::pipe::writing::add_methods(&py.get_type::<WritePipeTransport>())?;
+        install_finalizer::<StreamTransport>(&py.get_type::<StreamTransport>());
+        install_finalizer::<DatagramTransport>(&py.get_type::<DatagramTransport>());
+        install_finalizer::<ReadPipeTransport>(&py.get_type::<ReadPipeTransport>());
+        install_finalizer::<WritePipeTransport>(&py.get_type::<WritePipeTransport>());
+        transport::tls::transport::add_methods(&py.get_type::<TlsTransport>())?;
+        install_finalizer::<TlsTransport>(&py.get_type::<TlsTransport>());
         Ok(())
     }
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
+import time
 
 import pytest
 
@@ -51,5 +53,44 @@ def test_a_flooding_peer_does_not_keep_others_waiting(run, loop):
             await asyncio.sleep(0.001)
         thread.join()
         await asyncio.sleep(0.01)
+
+    run(main)
+
+
+def test_a_flooding_peer_is_read_once_per_turn(run, loop):
+    """However often the kernel says that there is more."""
+    reads = 0
+    transports = []
+
+    class Sink(asyncio.Protocol):
+        def connection_made(self, transport):
+            transports.append(transport)
+
+        def data_received(self, data):
+            nonlocal reads
+            reads += 1
+            time.sleep(0.001)  # more comes meanwhile
+
+    def flood(address):
+        with contextlib.suppress(ConnectionError), socket.create_connection(address) as sock:
+            while True:
+                sock.sendall(bytes(1 << 20))
+
+    async def main():
+        nonlocal reads
+        server = await loop.create_server(Sink, "127.0.0.1", 0)
+        peer = threading.Thread(target=flood, args=(server.sockets[0].getsockname(),))
+        peer.start()
+        total, most = 0, 0
+        while total < 500:
+            reads = 0
+            await asyncio.sleep(0)
+            total += reads
+            most = max(most, reads)
+        server.close()
+        for transport in transports:
+            transport.abort()
+        await loop.run_in_executor(None, peer.join)
+        assert most == 1
 
     run(main)

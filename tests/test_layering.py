@@ -42,7 +42,9 @@ def test_unsafe_code_is_where_it_belongs_and_says_why():
 
 def test_every_file_says_what_it_is():
     for path in sorted(SOURCE.rglob("*.rs")):
-        assert path.read_text().startswith("//! "), f"{path} has no header"
+        header = re.match(r"(?://!.*\n)*", path.read_text())[0]
+        assert header.startswith("//! "), f"{path} has no header"
+        assert header.count("\n") >= 3, f"{path}: what is it, who owns it, what does it not do?"
 
 
 def test_files_are_of_readable_size():

@@ -13,6 +13,7 @@ it; other threads use `call_soon_threadsafe`.
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import signal
 import socket
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from . import _native, _resolve, _tls
+from ._subprocess import ProcessTransport
 
 if TYPE_CHECKING:
     import ssl
@@ -56,6 +58,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         """Make a loop. OSError when the process is out of descriptors."""
         self._resolver: ThreadPoolExecutor | None = None
+        self._pidfds: set[int] = set()
         asyncio.SelectorEventLoop.__init__(self, _ReactorView(self))  # type: ignore[arg-type]
 
     # Life cycle
@@ -72,6 +75,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     def close(self) -> None:
         """Close the loop: nothing that is scheduled will run. RuntimeError while it is running."""
         super().close()
+        while self._pidfds:
+            os.close(self._pidfds.pop())
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.shutdown(wait=False)
@@ -146,6 +151,61 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     ) -> _native.StreamTransport:
         self._ensure_fd_no_transport(sock)
         return _native.StreamTransport(self, sock, protocol, waiter, extra=extra, server=server)
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.DatagramProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> _native.DatagramTransport:
+        return _native.DatagramTransport(self, sock, protocol, address, waiter, extra)
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> _native.ReadPipeTransport:
+        return _native.ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> _native.WritePipeTransport:
+        return _native.WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: asyncio.SubprocessProtocol,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> ProcessTransport:
+        waiter = self.create_future()
+        transport = ProcessTransport(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
+        )
+        transport.watch()
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        return transport
 
     def _make_ssl_transport(
         self,

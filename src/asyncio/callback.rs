@@ -1,4 +1,7 @@
 //! A function with its arguments, as it waits in a handle or in the ready queue, and how it is called.
+//!
+//! Most callbacks have one argument or none, which then needs no tuple. While it waits a call owns its references
+//! (`Call`); when it runs they are bound to the interpreter (`BoundCall`), which makes dropping them cheaper.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;

@@ -1,4 +1,7 @@
 //! `Error`: which system call failed, and its `errno`.
+//!
+//! Every function of the engine that can fail returns it; it is made where the call is made, before anything can
+//! overwrite `errno`. Only `py/error.rs` makes Python exceptions of it.
 
 use std::fmt;
 

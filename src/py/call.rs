@@ -65,6 +65,25 @@ pub fn call_method1<'py>(
     }
 }
 
+/// `target.name(first, second)` without creating the bound method.
+#[inline]
+pub fn call_method2<'py>(
+    py: Python<'py>,
+    target: &Py<PyAny>,
+    name: &Py<PyString>,
+    first: &Bound<'py, PyAny>,
+    second: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut slots = [ptr::null_mut(), target.as_ptr(), first.as_ptr(), second.as_ptr()];
+    // SAFETY: as in `call_method1`, with one argument more.
+    unsafe {
+        let arguments = slots.as_mut_ptr().add(1);
+        let count = 3 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments, count, ptr::null_mut());
+        Bound::from_owned_ptr_or_err(py, result)
+    }
+}
+
 /// `function(*positional, **keywords)` with the keyword values behind the positional ones.
 #[inline]
 pub fn vectorcall<'py>(
@@ -230,6 +249,54 @@ impl<'a, 'py> Arguments<'a, 'py> {
             }
             _ => Err(PyTypeError::new_err(format!("{method}() takes exactly one argument"))),
         }
+    }
+
+    /// The arguments of a method that takes `first` and, optionally, `second`.
+    ///
+    /// # Errors
+    /// `TypeError` in CPython's words.
+    #[inline]
+    pub fn one_or_two(
+        &self,
+        method: &str,
+        first: &str,
+        second: &str,
+    ) -> PyResult<(Borrowed<'a, 'py, PyAny>, Option<Borrowed<'a, 'py, PyAny>>)> {
+        match (self.positional, self.keyword_names) {
+            ([one], None) => Ok((*one, None)),
+            ([one, two], None) => Ok((*one, Some(*two))),
+            _ => self.named_one_or_two(method, first, second),
+        }
+    }
+
+    fn named_one_or_two(
+        &self,
+        method: &str,
+        first: &str,
+        second: &str,
+    ) -> PyResult<(Borrowed<'a, 'py, PyAny>, Option<Borrowed<'a, 'py, PyAny>>)> {
+        if self.positional.len() > 2 {
+            let given = self.positional.len() + 1;
+            let message = format!("{method}() takes from 2 to 3 positional arguments but {given} were given");
+            return Err(PyTypeError::new_err(message));
+        }
+        let (mut one, mut two) = (self.positional.first().copied(), self.positional.get(1).copied());
+        for (name, value) in self.keywords() {
+            let name = name.extract::<String>()?;
+            let slot = match name {
+                _ if name == first => &mut one,
+                _ if name == second => &mut two,
+                _ => {
+                    let message = format!("{method}() got an unexpected keyword argument '{name}'");
+                    return Err(PyTypeError::new_err(message));
+                }
+            };
+            if slot.replace(value).is_some() {
+                return Err(PyTypeError::new_err(format!("{method}() got multiple values for argument '{name}'")));
+            }
+        }
+        let missing = || PyTypeError::new_err(format!("{method}() missing 1 required positional argument: '{first}'"));
+        Ok((one.ok_or_else(missing)?, two))
     }
 
     /// `function(*prefix, *positional, **keywords)`.

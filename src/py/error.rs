@@ -1,4 +1,7 @@
 //! The one place where an engine error becomes a Python exception.
+//!
+//! The class is the one that CPython's `OSError` chooses for the number, the text is strerror(3)'s, without the file
+//! name or address that only the caller knows.
 
 use pyo3::exceptions::PyOSError;
 use pyo3::types::PyAnyMethods;

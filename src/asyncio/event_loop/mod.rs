@@ -40,6 +40,7 @@ use crate::asyncio::transport::tls::buffers::Buffers;
 use crate::engine;
 use crate::engine::reactor::Reactor;
 use crate::engine::sys::clock::monotonic_ns;
+use crate::engine::sys::datagram::ReceiveBatch;
 use crate::engine::sys::epoll::EventBuffer;
 use crate::engine::time::timer_heap::TimerHeap;
 use crate::py::call::{self, thread_ident};
@@ -71,6 +72,8 @@ pub struct LoopCore {
     scratch: LoopOwned<Box<[u8]>>,
     /// What TLS connections use one after the other.
     pub tls_buffers: LoopOwned<Buffers>,
+    /// Where datagrams are received; made with the first socket that receives some.
+    datagrams: LoopOwned<Option<ReceiveBatch>>,
     inbox: Inbox,
     closed: AtomicBool,
     stopping: AtomicBool,
@@ -93,6 +96,11 @@ impl LoopCore {
     /// Lends the receive buffer.
     pub fn scratch<R>(&self, py: Python<'_>, body: impl FnOnce(&mut [u8]) -> R) -> R {
         self.scratch.with(py, |scratch| body(scratch))
+    }
+
+    /// Lends the memory for datagrams.
+    pub fn datagrams<R>(&self, py: Python<'_>, body: impl FnOnce(&mut ReceiveBatch) -> R) -> R {
+        self.datagrams.with(py, |batch| body(batch.get_or_insert_default()))
     }
 
     /// `time.monotonic()`, in seconds.
@@ -213,6 +221,7 @@ impl LoopCore {
             }),
             scratch: LoopOwned::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             tls_buffers: LoopOwned::new(Buffers::new()),
+            datagrams: LoopOwned::new(None),
             inbox: Inbox::new(reactor),
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

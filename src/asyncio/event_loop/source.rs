@@ -13,7 +13,10 @@ use pyo3::prelude::*;
 use super::report;
 use super::watchers::Watcher;
 use super::LoopCore;
+use crate::asyncio::transport::datagram::DatagramTransport;
 use crate::asyncio::transport::listener::Listener;
+use crate::asyncio::transport::pipe::reading::ReadPipeTransport;
+use crate::asyncio::transport::pipe::writing::WritePipeTransport;
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine;
 use crate::engine::reactor::registry::{Registry, Token};
@@ -23,6 +26,9 @@ use crate::engine::reactor::{Interest, Reactor, Readiness, Trigger};
 pub enum Source {
     Watcher(Watcher),
     Stream(Py<StreamTransport>),
+    Datagram(Py<DatagramTransport>),
+    ReadPipe(Py<ReadPipeTransport>),
+    WritePipe(Py<WritePipeTransport>),
     Listener(Py<Listener>),
 }
 
@@ -31,6 +37,9 @@ impl Source {
         match self {
             Self::Watcher(watcher) => watcher.visit(visit),
             Self::Stream(transport) => visit.call(transport),
+            Self::Datagram(transport) => visit.call(transport),
+            Self::ReadPipe(transport) => visit.call(transport),
+            Self::WritePipe(transport) => visit.call(transport),
             Self::Listener(listener) => visit.call(listener),
         }
     }
@@ -101,6 +110,17 @@ impl Sources {
         Ok((token, stale))
     }
 
+    /// Changes what a registration waits for.
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` says: EBADF or ENOENT when the descriptor was closed behind the loop's back, ENOMEM.
+    pub fn change(&self, fd: RawFd, token: Token, interest: Interest, trigger: Trigger) -> engine::Result<()> {
+        match &self.reactor {
+            Some(reactor) => reactor.reregister(fd, token, interest, trigger),
+            None => Ok(()),
+        }
+    }
+
     /// Ends a registration; the caller drops what comes back.
     pub fn remove(&mut self, fd: RawFd, token: Token) -> Option<Source> {
         let source = self.registry.remove(token)?;
@@ -141,6 +161,9 @@ impl Sources {
 enum Target {
     Watcher,
     Stream(Py<StreamTransport>),
+    Datagram(Py<DatagramTransport>),
+    ReadPipe(Py<ReadPipeTransport>),
+    WritePipe(Py<WritePipeTransport>),
     Listener(Py<Listener>),
 }
 
@@ -150,6 +173,9 @@ impl LoopCore {
             Some(match state.sources.get(token)? {
                 Source::Watcher(_) => Target::Watcher,
                 Source::Stream(transport) => Target::Stream(transport.clone_ref(py)),
+                Source::Datagram(transport) => Target::Datagram(transport.clone_ref(py)),
+                Source::ReadPipe(transport) => Target::ReadPipe(transport.clone_ref(py)),
+                Source::WritePipe(transport) => Target::WritePipe(transport.clone_ref(py)),
                 Source::Listener(listener) => Target::Listener(listener.clone_ref(py)),
             })
         })
@@ -162,6 +188,9 @@ impl LoopCore {
         match slf.get().target(py, token) {
             None => Ok(()),
             Some(Target::Stream(transport)) => StreamTransport::on_event(transport.bind(py), readiness),
+            Some(Target::Datagram(transport)) => DatagramTransport::on_event(transport.bind(py), readiness),
+            Some(Target::ReadPipe(transport)) => ReadPipeTransport::on_event(transport.bind(py), readiness),
+            Some(Target::WritePipe(transport)) => WritePipeTransport::on_event(transport.bind(py), readiness),
             Some(Target::Watcher) => Self::watcher_event(slf, token, readiness),
             Some(Target::Listener(listener)) => Listener::on_event(listener.bind(py), slf),
         }
@@ -174,6 +203,9 @@ impl LoopCore {
         let source = match target {
             Target::Watcher => return Self::watcher_event(slf, token, readiness),
             Target::Stream(transport) => transport.into_bound(py).into_any(),
+            Target::Datagram(transport) => transport.into_bound(py).into_any(),
+            Target::ReadPipe(transport) => transport.into_bound(py).into_any(),
+            Target::WritePipe(transport) => transport.into_bound(py).into_any(),
             Target::Listener(listener) => listener.into_bound(py).into_any(),
         };
         let start = LoopCore::now();

@@ -14,7 +14,6 @@ use pyo3::prelude::*;
 use super::source::Source;
 use super::LoopCore;
 use crate::asyncio::handle::{Handle, HandleCore};
-use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{Interest, Readiness, Trigger};
 use crate::py::error::os_error;
@@ -102,16 +101,11 @@ impl LoopCore {
     /// `RuntimeError` when a live transport uses the descriptor.
     pub fn ensure_no_transport(slf: &Bound<'_, Self>, file: &Bound<'_, PyAny>, fd: RawFd) -> PyResult<()> {
         let py = file.py();
-        let transport = slf.get().state(py, |state| {
-            let token = state.sources.token_of(fd)?;
-            match state.sources.get(token)? {
-                Source::Stream(transport) => Some(transport.clone_ref(py)),
-                _ => None,
+        let transport = match slf.get().transport_of(py, fd) {
+            Some(transport) if transport.bind(py).call_method0(intern!(py, "is_closing"))?.is_truthy()? => {
+                return Ok(())
             }
-        });
-        let transport = match transport {
-            Some(transport) if StreamTransport::closing(transport.bind(py)) => return Ok(()),
-            Some(transport) => transport.into_bound(py).into_any(),
+            Some(transport) => transport.into_bound(py),
             None => match Self::foreign_transport(slf, fd)? {
                 Some(transport) => transport,
                 None => return Ok(()),
@@ -124,7 +118,20 @@ impl LoopCore {
         )))
     }
 
-    /// An open transport of asyncio's own classes (a datagram endpoint), which keeps itself in `loop._transports`.
+    /// The transport that is registered for a descriptor.
+    fn transport_of(&self, py: Python<'_>, fd: RawFd) -> Option<Py<PyAny>> {
+        self.state(py, |state| {
+            let token = state.sources.token_of(fd)?;
+            match state.sources.get(token)? {
+                Source::Stream(transport) => Some(transport.clone_ref(py).into_any()),
+                Source::Datagram(transport) => Some(transport.clone_ref(py).into_any()),
+                // asyncio does not protect pipes.
+                Source::Watcher(_) | Source::Listener(_) | Source::ReadPipe(_) | Source::WritePipe(_) => None,
+            }
+        })
+    }
+
+    /// An open transport of asyncio's own classes, which keeps itself in `loop._transports`.
     fn foreign_transport<'py>(slf: &Bound<'py, Self>, fd: RawFd) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
         let Ok(transports) = slf.getattr(intern!(py, "_transports")) else { return Ok(None) };

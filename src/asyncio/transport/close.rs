@@ -1,4 +1,7 @@
-//! The end of a transport: `close`, `abort`, errors, and the one `connection_lost`.
+//! The end of a stream: `close`, `abort`, errors, and the one `connection_lost`.
+//!
+//! `StreamCore` says what is to be done, once; what all transports share of the end is in `endpoint`. The descriptor is
+//! closed after the protocol was told, whatever the protocol raises, and whoever waits for a free descriptor is woken.
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;

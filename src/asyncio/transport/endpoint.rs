@@ -1,8 +1,8 @@
 //! What all transports have in common: a registration with the reactor, a protocol that is told of the end once, and
 //! errors that end the connection.
 //!
-//! `Endpoint` names the parts that differ; the functions here are the same for streams, datagrams and pipes. None of them
-//! calls Python while the state of a transport is lent.
+//! `Endpoint` names the parts that differ; the functions here are the same for streams, datagrams and pipes. None of
+//! them calls Python while the state of a transport is lent.
 
 use std::os::fd::RawFd;
 
@@ -15,13 +15,14 @@ use pyo3::PyClass;
 
 use super::info::Descriptor;
 use crate::asyncio::event_loop::ready::Entry;
-use crate::asyncio::event_loop::report;
+use crate::asyncio::event_loop::report::{self, ends_the_run};
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::protocol::call_flow_control;
 use crate::engine::reactor::registry::Token;
-use crate::engine::reactor::Readiness;
+use crate::engine::reactor::{Interest, Readiness, Trigger};
 use crate::engine::stream::flow::FlowControl;
+use crate::py::error::os_error;
 use crate::py::imports::imports;
 
 /// Whose events a transport gets.
@@ -29,11 +30,12 @@ pub struct Registration {
     pub fd: RawFd,
     /// `None`: not registered.
     pub token: Option<Token>,
+    pub interest: Interest,
 }
 
 impl Registration {
     pub fn new(fd: RawFd) -> Self {
-        Self { fd, token: None }
+        Self { fd, token: None, interest: Interest::NONE }
     }
 }
 
@@ -55,6 +57,33 @@ pub trait Endpoint: PyClass<Frozen = True> + Sync {
 
     /// Ends it at once, without sending what is queued. True: `connection_lost` is to be scheduled.
     fn abandon(&self, py: Python<'_>) -> bool;
+}
+
+/// Watches the descriptor, level-triggered, for exactly `interest`.
+///
+/// `NONE` ends the registration: the kernel would go on reporting errors and the end of the stream, in every poll.
+pub fn watch<T: Endpoint>(slf: &Bound<'_, T>, interest: Interest) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    let (fd, token, current) = this.registration(py, |it| (it.fd, it.token, it.interest));
+    let event_loop = this.event_loop().get();
+    match token {
+        None if interest == Interest::NONE => return Ok(()),
+        None => {
+            let source = T::source(slf);
+            let outcome = event_loop.state(py, |state| state.sources.insert(fd, source, interest, Trigger::Level));
+            let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
+            this.registration(py, |it| it.token = Some(token));
+        }
+        Some(_) if interest == Interest::NONE => deregister(this, py),
+        Some(_) if current == interest => return Ok(()),
+        Some(token) => {
+            let outcome = event_loop.state(py, |state| state.sources.change(fd, token, interest, Trigger::Level));
+            outcome.map_err(|error| os_error(py, &error))?;
+        }
+    }
+    this.registration(py, |it| it.interest = interest);
+    Ok(())
 }
 
 /// Ends the registration; events under way find nobody.
@@ -142,6 +171,25 @@ pub fn tell_lost<T: Endpoint>(slf: &Bound<'_, T>, exception: Option<Bound<'_, Py
     let Some(protocol) = slf.get().protocol_object(py) else { return Ok(()) };
     let exception = exception.unwrap_or_else(|| py.None().into_bound(py));
     protocol.bind(py).call_method1(&imports(py)?.connection_lost, (exception,)).map(drop)
+}
+
+/// A callback of the protocol raised, and the transport lives on.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt`.
+pub fn callback_outcome<T: Endpoint>(slf: &Bound<'_, T>, outcome: PyResult<()>, callback: &str) -> PyResult<()> {
+    let py = slf.py();
+    let Err(error) = outcome else { return Ok(()) };
+    if ends_the_run(py, &error) {
+        return Err(error);
+    }
+    let this = slf.get();
+    let protocol = this.protocol_object(py);
+    let details =
+        [("transport", Some(slf.as_any())), ("protocol", protocol.as_ref().map(|protocol| protocol.bind(py)))];
+    let exception = error.into_value(py);
+    let message = format!("Exception in callback protocol.{callback}()");
+    report::failed(this.event_loop().bind(py).as_any(), &message, exception.bind(py).as_any(), &details)
 }
 
 /// Calls `pause_writing` or `resume_writing`.

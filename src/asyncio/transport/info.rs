@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::engine::sys::addr::{Decoded, SocketAddress};
 use crate::py::imports::imports;
@@ -16,8 +16,8 @@ use crate::py::imports::imports;
 /// Who closes the descriptor.
 pub enum Descriptor {
     Native(OwnedFd),
-    /// A `socket.socket`.
-    Socket(Py<PyAny>),
+    /// A `socket.socket`, or the file object of a pipe.
+    Object(Py<PyAny>),
     Closed,
 }
 
@@ -25,15 +25,32 @@ impl Descriptor {
     /// Closes it.
     ///
     /// # Errors
-    /// What `socket.close()` raises.
+    /// What the object's `close()` raises.
     pub fn close(self, py: Python<'_>) -> PyResult<()> {
         match self {
             Self::Native(fd) => {
                 drop(fd);
                 Ok(())
             }
-            Self::Socket(socket) => socket.bind(py).call_method0(intern!(py, "close")).map(drop),
+            Self::Object(object) => object.bind(py).call_method0(intern!(py, "close")).map(drop),
             Self::Closed => Ok(()),
+        }
+    }
+}
+
+impl Descriptor {
+    /// The Python object that owns it, if it has one and is open.
+    pub fn object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self {
+            Self::Object(object) => Some(object.clone_ref(py)),
+            Self::Native(_) | Self::Closed => None,
+        }
+    }
+
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Object(object) => visit.call(object),
+            Self::Native(_) | Self::Closed => Ok(()),
         }
     }
 }
@@ -64,6 +81,53 @@ impl Info {
             }
         }
         Ok(())
+    }
+}
+
+/// What `get_extra_info` needs of an `Info`, with references of its own.
+pub struct Answers {
+    socket: Option<Py<PyAny>>,
+    local: Option<Address>,
+    peer: Option<Address>,
+    extra: Option<Py<PyDict>>,
+}
+
+impl Info {
+    pub fn answers(&self, py: Python<'_>) -> Answers {
+        let address = |address: &Option<Address>| address.as_ref().map(|address| address.clone_ref(py));
+        Answers {
+            socket: self.socket.as_ref().map(|socket| socket.clone_ref(py)),
+            local: address(&self.local),
+            peer: address(&self.peer),
+            extra: self.extra.as_ref().map(|extra| extra.clone_ref(py)),
+        }
+    }
+}
+
+impl Answers {
+    /// `get_extra_info(name, default)`; `make_socket` makes the `TransportSocket` that is kept from then on.
+    pub fn get(
+        self,
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        default: Option<Py<PyAny>>,
+        make_socket: impl FnOnce() -> PyResult<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        if let Some(extra) = self.extra {
+            if let Some(value) = extra.bind(py).get_item(name)? {
+                return Ok(value.unbind());
+            }
+        }
+        let address = |wanted: Option<Address>| match wanted {
+            Some(address) => Ok(address.to_python(py)?.unbind()),
+            None => Ok(py.None()),
+        };
+        match name.extract::<std::borrow::Cow<'_, str>>().unwrap_or_default().as_ref() {
+            "socket" => self.socket.map_or_else(make_socket, Ok),
+            "sockname" => address(self.local),
+            "peername" => address(self.peer),
+            _ => Ok(default.unwrap_or_else(|| py.None())),
+        }
     }
 }
 
@@ -128,15 +192,26 @@ pub fn python_socket(py: Python<'_>, fd: OwnedFd) -> PyResult<Py<PyAny>> {
 }
 
 /// What a program that asks for the socket of a lost connection gets: a `socket.socket` that is closed.
-pub fn closed_socket(py: Python<'_>) -> PyResult<Py<PyAny>> {
+fn closed_socket(py: Python<'_>) -> PyResult<Py<PyAny>> {
     let socket = imports(py)?.socket.bind(py).call0()?;
     socket.call_method0(intern!(py, "close"))?;
     Ok(socket.unbind())
 }
 
-/// `asyncio.trsock.TransportSocket(socket)`.
-pub fn transport_socket(py: Python<'_>, socket: &Py<PyAny>) -> PyResult<Py<PyAny>> {
-    imports(py)?.transport_socket.call1(py, PyTuple::new(py, [socket])?)
+/// `asyncio.trsock.TransportSocket(socket)`; a connection that is lost gets a closed socket.
+pub fn transport_socket(py: Python<'_>, socket: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+    let socket = match socket {
+        Some(socket) => socket,
+        None => closed_socket(py)?,
+    };
+    imports(py)?.transport_socket.call1(py, (socket,))
+}
+
+/// A copy of `extra` with the file object as 'pipe'.
+pub fn with_pipe(extra: Option<&Bound<'_, PyDict>>, pipe: &Bound<'_, PyAny>) -> PyResult<Py<PyDict>> {
+    let known = extra.map_or_else(|| Ok(PyDict::new(pipe.py())), |extra| extra.copy())?;
+    known.set_item(intern!(pipe.py(), "pipe"), pipe)?;
+    Ok(known.unbind())
 }
 
 /// `socket.fileno()`.

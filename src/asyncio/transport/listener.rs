@@ -150,7 +150,7 @@ impl Listener {
                 Err(error) => {
                     let exception = os_error(py, &error).into_value(py);
                     let message = "Exception in callback Listener.accept";
-                    let socket = info::transport_socket(py, &this.sock)?;
+                    let socket = info::transport_socket(py, Some(this.sock.clone_ref(py)))?;
                     return report::failed(
                         event_loop.as_any(),
                         message,
@@ -217,7 +217,7 @@ impl Listener {
             };
             Parts {
                 fd: number,
-                descriptor: Descriptor::Socket(socket),
+                descriptor: Descriptor::Object(socket),
                 protocol: protocol.unbind(),
                 server,
                 info,
@@ -245,7 +245,7 @@ impl Listener {
             intern!(py, "call_later"),
             (RETRY_DELAY, event_loop.getattr(intern!(py, "_resume_starved"))?),
         )?;
-        let socket = info::transport_socket(py, &this.sock)?;
+        let socket = info::transport_socket(py, Some(this.sock.clone_ref(py)))?;
         report::failed(
             event_loop.as_any(),
             "socket.accept() out of system resource",

@@ -4,9 +4,12 @@
 //! happens in its life; `info` is what `get_extra_info` knows; `listener` accepts; `tls` lies over a stream.
 
 mod close;
+pub mod datagram;
 pub mod endpoint;
 mod info;
+mod input;
 pub mod listener;
+pub mod pipe;
 mod read;
 mod start;
 pub mod stream;

@@ -8,24 +8,20 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use super::endpoint::{log_debug, queue_event};
+use super::input::{self, Received};
 use super::stream::{Inner, StreamTransport};
 use super::tls::connection::TlsConnection;
 use crate::asyncio::event_loop::report::ends_the_run;
 use crate::asyncio::protocol::ProtocolKind;
-use crate::engine;
 use crate::engine::reactor::Readiness;
 use crate::engine::stream::read_size::ReadPlan;
 use crate::engine::sys::socket;
-use crate::py::buffer::{bytes_filled_by, WritableBuffer};
+use crate::py::buffer::WritableBuffer;
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
-
-/// What one call of asyncio's loop receives at the most.
-const LARGEST_READ: usize = 256 * 1024;
 
 /// What a read needs to know.
 struct Plan {
@@ -34,14 +30,6 @@ struct Plan {
     kind: ProtocolKind,
     protocol: Py<PyAny>,
     context: Py<PyAny>,
-}
-
-/// How a read into memory ended.
-enum Received<T> {
-    Data(T),
-    EndOfStream,
-    Nothing,
-    Failed(engine::Error),
 }
 
 impl StreamTransport {
@@ -86,21 +74,19 @@ impl StreamTransport {
 
     /// Queues a read if there may be something to read and somebody who wants it.
     fn read_again(slf: &Bound<'_, Self>) {
-        let py = slf.py();
-        if slf.get().inner.with(py, |inner| inner.readable && inner.life.is_reading()) {
-            queue_event(slf, Readiness::READABLE);
+        let queue = slf.get().inner.with(slf.py(), |inner| {
+            let wanted = inner.readable && inner.life.is_reading() && inner.registration.token.is_some();
+            wanted && !std::mem::replace(&mut inner.reads_on, true)
+        });
+        if queue {
+            queue_event(slf, Readiness::READ_ON);
         }
     }
 
-    /// There is something to read; `ended`: and the end of the stream behind it.
-    pub fn read_ready(slf: &Bound<'_, Self>, ended: bool) -> PyResult<()> {
+    /// There is something to read.
+    pub fn read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let plan = slf.get().inner.with(py, |inner| {
-            inner.readable = true;
-            inner.end_announced |= ended;
-            inner.plan_read(py)
-        });
-        let Some(plan) = plan else { return Ok(()) };
+        let Some(plan) = slf.get().inner.with(py, |inner| inner.plan_read(py)) else { return Ok(()) };
         match plan.kind {
             ProtocolKind::Streaming => Self::receive_bytes(slf, &plan),
             ProtocolKind::Buffered => Self::receive_into_buffer(slf, &plan),
@@ -110,10 +96,7 @@ impl StreamTransport {
 
     fn receive_bytes(slf: &Bound<'_, Self>, plan: &Plan) -> PyResult<()> {
         let py = slf.py();
-        let (received, capacity) = match plan.size {
-            ReadPlan::Exact => Self::receive_exact(slf, plan)?,
-            ReadPlan::Scratch => Self::receive_scratch(slf, plan),
-        };
+        let (received, capacity) = input::receive(py, slf.get().event_loop.get(), plan.fd, plan.size)?;
         match received {
             Received::Data(data) => {
                 let count = data.len().unwrap_or_default();
@@ -126,40 +109,6 @@ impl StreamTransport {
             }
             other => Self::no_data(slf, plan, &other),
         }
-    }
-
-    /// Small messages: received into the loop's buffer, copied into `bytes` of their own size.
-    fn receive_scratch<'py>(slf: &Bound<'py, Self>, plan: &Plan) -> (Received<Bound<'py, PyAny>>, usize) {
-        let py = slf.py();
-        slf.get().event_loop.get().scratch(py, |scratch| {
-            let received = match socket::recv(plan.fd, scratch) {
-                Ok(0) => Received::EndOfStream,
-                Ok(count) => Received::Data(PyBytes::new(py, &scratch[..count]).into_any()),
-                Err(error) if error.would_block() => Received::Nothing,
-                Err(error) => Received::Failed(error),
-            };
-            (received, scratch.len())
-        })
-    }
-
-    /// Large ones: the kernel says how much there is, and it is received straight into `bytes` of that size.
-    fn receive_exact<'py>(slf: &Bound<'py, Self>, plan: &Plan) -> PyResult<(Received<Bound<'py, PyAny>>, usize)> {
-        let py = slf.py();
-        let available = socket::bytes_available(plan.fd).unwrap_or_default();
-        if available == 0 {
-            return Ok(Self::receive_scratch(slf, plan));
-        }
-        let capacity = available.min(LARGEST_READ);
-        let outcome =
-            bytes_filled_by(py, capacity, |memory| socket::recv_uninit(plan.fd, memory).map_err(ReceiveError::Kernel));
-        let received = match outcome {
-            Ok(data) if data.len()? == 0 => Received::EndOfStream,
-            Ok(data) => Received::Data(data),
-            Err(ReceiveError::Kernel(error)) if error.would_block() => Received::Nothing,
-            Err(ReceiveError::Kernel(error)) => Received::Failed(error),
-            Err(ReceiveError::Python(error)) => return Err(error),
-        };
-        Ok((received, capacity))
     }
 
     fn receive_into_buffer(slf: &Bound<'_, Self>, plan: &Plan) -> PyResult<()> {
@@ -291,17 +240,5 @@ impl Inner {
             protocol: self.protocol.as_ref()?.clone_ref(py),
             context: self.read_context.as_ref()?.clone_ref(py),
         })
-    }
-}
-
-/// What can go wrong between the kernel and a new `bytes`.
-enum ReceiveError {
-    Kernel(engine::Error),
-    Python(PyErr),
-}
-
-impl From<PyErr> for ReceiveError {
-    fn from(error: PyErr) -> Self {
-        Self::Python(error)
     }
 }

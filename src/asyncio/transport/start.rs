@@ -57,6 +57,8 @@ impl StreamTransport {
             started: false,
             readable: false,
             end_announced: false,
+            reads_on: false,
+            writes_on: false,
             blocked: false,
             held: false,
             server: None,

@@ -22,7 +22,7 @@ use pyo3::types::{PyDict, PyType};
 use pyo3::{ffi, Borrowed};
 
 use super::endpoint::{self, Endpoint, Registration};
-use super::info::{self, Address, Descriptor, Info};
+use super::info::{self, Descriptor, Info};
 use super::start::{addresses, Parts};
 use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
@@ -61,6 +61,10 @@ pub struct Inner {
     pub readable: bool,
     /// The kernel announced the end of the stream (or an error): read until it shows.
     pub end_announced: bool,
+    /// The transport has queued an event for itself, to go on reading, or writing, in its next turn. What the kernel
+    /// reports meanwhile adds no turn of its own.
+    pub reads_on: bool,
+    pub writes_on: bool,
     /// The socket is full: what is queued waits for the kernel.
     pub blocked: bool,
     /// What is queued waits for the end of the callback.
@@ -69,6 +73,22 @@ pub struct Inner {
     /// A future that `sendfile` waits for: the queue is empty.
     pub empty_waiter: Option<Py<PyAny>>,
     pub info: Info,
+}
+
+impl Inner {
+    /// An event came: whether to read and whether to write now.
+    fn take_note(&mut self, readiness: Readiness) -> (bool, bool) {
+        if readiness.is_own() {
+            let (read, write) = (readiness.readable(), readiness.writable());
+            self.reads_on &= !read;
+            self.writes_on &= !write;
+            return (read, write && self.blocked);
+        }
+        let read = readiness.readable();
+        self.readable |= read;
+        self.end_announced |= readiness.read_closed();
+        (read && !self.reads_on, readiness.writable() && self.blocked && !self.writes_on)
+    }
 }
 
 /// See the module's documentation.
@@ -92,17 +112,21 @@ impl StreamTransport {
         let outcome =
             this.event_loop.get().state(py, |state| state.sources.insert(fd, source, interest, Trigger::Edge));
         let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
-        this.inner.with(py, |inner| inner.registration.token = Some(token));
+        this.inner.with(py, |inner| {
+            inner.registration.token = Some(token);
+            // Events of an earlier registration find nobody.
+            (inner.reads_on, inner.writes_on) = (false, false);
+        });
         Ok(())
     }
 
     /// The reactor's event: read what there is, then go on writing.
     pub fn on_event(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
-        let blocked = slf.get().inner.with(slf.py(), |inner| inner.blocked);
-        if readiness.readable() {
-            Self::read_ready(slf, readiness.read_closed())?;
+        let (read, write) = slf.get().inner.with(slf.py(), |inner| inner.take_note(readiness));
+        if read {
+            Self::read_ready(slf)?;
         }
-        if blocked && readiness.writable() {
+        if write {
             Self::write_ready(slf)?;
         }
         Ok(())
@@ -116,36 +140,29 @@ impl StreamTransport {
     fn python_socket(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let taken = self.inner.with(py, |inner| match std::mem::replace(&mut inner.descriptor, Descriptor::Closed) {
             Descriptor::Native(fd) => Descriptor::Native(fd),
-            Descriptor::Socket(socket) => {
-                let answer = Descriptor::Socket(socket.clone_ref(py));
-                inner.descriptor = Descriptor::Socket(socket);
+            Descriptor::Object(socket) => {
+                let answer = Descriptor::Object(socket.clone_ref(py));
+                inner.descriptor = Descriptor::Object(socket);
                 answer
             }
             Descriptor::Closed => Descriptor::Closed,
         });
         match taken {
             Descriptor::Closed => Ok(None),
-            Descriptor::Socket(socket) => Ok(Some(socket)),
+            Descriptor::Object(socket) => Ok(Some(socket)),
             Descriptor::Native(fd) => {
                 let socket = info::python_socket(py, fd)?;
-                self.inner.with(py, |inner| inner.descriptor = Descriptor::Socket(socket.clone_ref(py)));
+                self.inner.with(py, |inner| inner.descriptor = Descriptor::Object(socket.clone_ref(py)));
                 Ok(Some(socket))
             }
         }
     }
 
-    fn socket_info(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let known = self.inner.with(py, |inner| inner.info.socket.as_ref().map(|socket| socket.clone_ref(py)));
-        if known.is_some() {
-            return Ok(known);
-        }
-        let socket = match self.python_socket(py)? {
-            Some(socket) => socket,
-            None => info::closed_socket(py)?,
-        };
-        let wrapped = info::transport_socket(py, &socket)?;
-        self.inner.with(py, |inner| inner.info.socket = Some(wrapped.clone_ref(py)));
-        Ok(Some(wrapped))
+    fn make_transport_socket(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let wrapped = info::transport_socket(py, self.python_socket(py)?)?;
+        let kept = wrapped.clone_ref(py);
+        let _previous = self.inner.with(py, |inner| inner.info.socket.replace(kept));
+        Ok(wrapped)
     }
 }
 
@@ -204,7 +221,7 @@ impl StreamTransport {
         let extra = extra.map(|extra| extra.copy().map(Bound::unbind)).transpose()?;
         let parts = Parts {
             fd,
-            descriptor: Descriptor::Socket(sock.clone().unbind()),
+            descriptor: Descriptor::Object(sock.clone().unbind()),
             protocol: protocol.clone().unbind(),
             server: server.map(|server| server.clone().unbind()),
             info: Info { local, peer, extra, ..Info::default() },
@@ -308,23 +325,7 @@ impl StreamTransport {
         name: &Bound<'_, PyAny>,
         default: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let default = || default.unwrap_or_else(|| py.None());
-        let extra = self.inner.with(py, |inner| inner.info.extra.as_ref().map(|extra| extra.clone_ref(py)));
-        if let Some(extra) = extra {
-            if let Some(value) = extra.bind(py).get_item(name)? {
-                return Ok(value.unbind());
-            }
-        }
-        let address = |wanted: Option<Address>| match wanted {
-            Some(address) => Ok(address.to_python(py)?.unbind()),
-            None => Ok(py.None()),
-        };
-        match name.extract::<std::borrow::Cow<'_, str>>().unwrap_or_default().as_ref() {
-            "socket" => Ok(self.socket_info(py)?.unwrap_or_else(default)),
-            "sockname" => address(self.inner.with(py, |inner| inner.info.local.as_ref().map(|it| it.clone_ref(py)))),
-            "peername" => address(self.inner.with(py, |inner| inner.info.peer.as_ref().map(|it| it.clone_ref(py)))),
-            _ => Ok(default()),
-        }
+        self.inner.with(py, |inner| inner.info.answers(py)).get(py, name, default, || self.make_transport_socket(py))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
@@ -436,9 +437,7 @@ impl StreamTransport {
                 visit.call(&inner.write_context)?;
                 visit.call(&inner.server)?;
                 visit.call(&inner.empty_waiter)?;
-                if let Descriptor::Socket(socket) = &inner.descriptor {
-                    visit.call(socket)?;
-                }
+                inner.descriptor.visit(&visit)?;
                 inner.info.visit(&visit)
             })
             .unwrap_or(Ok(()))

@@ -341,7 +341,7 @@ impl StreamTransport {
             Some((Sent::Blocked, pause)) => Self::wait_for_room(slf, pause),
             Some((Sent::TurnIsOver, pause)) => {
                 Self::wait_for_room(slf, pause)?;
-                queue_event(slf, Readiness::WRITABLE);
+                Self::write_on(slf);
                 Ok(())
             }
             Some((Sent::Failed(error), _)) => Self::write_failed(slf, &error),
@@ -361,6 +361,13 @@ impl StreamTransport {
             set_exception(waiter.bind(py), for_waiter)?;
         }
         Ok(())
+    }
+
+    /// Queues the next part of a long queue behind what others wait for.
+    fn write_on(slf: &Bound<'_, Self>) {
+        if !slf.get().inner.with(slf.py(), |inner| std::mem::replace(&mut inner.writes_on, true)) {
+            queue_event(slf, Readiness::WRITE_ON);
+        }
     }
 
     /// The kernel has room again.
@@ -387,7 +394,7 @@ impl StreamTransport {
         call::in_context(py, &context, || {
             match sent {
                 Sent::Failed(error) => return Self::write_failed(slf, &error),
-                Sent::TurnIsOver => queue_event(slf, Readiness::WRITABLE),
+                Sent::TurnIsOver => Self::write_on(slf),
                 Sent::All | Sent::Blocked => {}
             }
             if resume {

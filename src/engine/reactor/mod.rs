@@ -57,14 +57,26 @@ const OUT: u32 = libc::EPOLLOUT as u32;
 const HUP: u32 = libc::EPOLLHUP as u32;
 const ERR: u32 = libc::EPOLLERR as u32;
 const RDHUP: u32 = libc::EPOLLRDHUP as u32;
+/// See epoll_ctl(2): no event has this number.
+const OWN: u32 = 1 << 20;
 const ET: u32 = libc::EPOLLET as u32;
 
 impl Readiness {
     pub const READABLE: Self = Self(IN);
     pub const WRITABLE: Self = Self(OUT);
 
+    /// The owner told itself to go on reading: not from the kernel, whose masks never have this bit.
+    pub const READ_ON: Self = Self(IN | OWN);
+    /// The owner told itself to go on writing.
+    pub const WRITE_ON: Self = Self(OUT | OWN);
+
+    /// Whether the owner queued it itself.
+    pub const fn is_own(self) -> bool {
+        self.0 & OWN != 0
+    }
+
     pub const fn from_epoll(events: u32) -> Self {
-        Self(events)
+        Self(events & !OWN)
     }
 
     /// A read will not block: there is data, the end of the stream, or an error.

@@ -1,4 +1,8 @@
 //! How to receive next: into the shared buffer, or straight into memory of the right size.
+//!
+//! A state of one number per connection, from what its recent reads brought. Small messages are copied once out of a
+//! buffer that stays in the cache; large ones are not copied, at the price of asking the kernel how much there is.
+//! Allocating a large block per read without asking costs more than either: glibc maps and unmaps it each time.
 
 /// A read of at least this many bytes is worth asking the kernel for the exact size, which saves a copy.
 const LARGE: usize = 32 * 1024;

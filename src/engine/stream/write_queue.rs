@@ -1,4 +1,7 @@
 //! What is to be sent: chunks in order, the first of them perhaps half gone.
+//!
+//! Chunks are never copied or joined; several of them are offered to one system call as slices. The queue does no I/O:
+//! whoever sends says with `advance` how many bytes are gone. Memory of a long queue is given back when it is empty.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

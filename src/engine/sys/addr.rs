@@ -1,4 +1,7 @@
 //! Socket addresses as the kernel gives them, and what is in them.
+//!
+//! IPv4 (ip(7)), IPv6 (ipv6(7)) and Unix sockets (unix(7)) are decoded; addresses of other families are kept as they
+//! are, for Python's socket module to read. Equal addresses have equal bytes.
 #![expect(unsafe_code, reason = "system calls and their address unions")]
 
 use std::ffi::CStr;
@@ -88,6 +91,25 @@ impl SocketAddress {
         made
     }
 
+    /// A path, or a name that begins with NUL (abstract), see unix(7). `None`: too long.
+    pub fn unix(name: &[u8]) -> Option<Self> {
+        let mut made = Self::unspecified();
+        // SAFETY: as in `v4`.
+        let place = unsafe { &mut *(&raw mut made.storage).cast::<libc::sockaddr_un>() };
+        // A path is followed by a NUL, an abstract name is as long as it is said to be; instead of an empty one the
+        // kernel chooses a name.
+        let terminator = usize::from(name.first().is_some_and(|&first| first != 0));
+        if name.len() + terminator > place.sun_path.len() {
+            return None;
+        }
+        place.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        for (to, &from) in place.sun_path.iter_mut().zip(name) {
+            *to = from as libc::c_char;
+        }
+        made.length = offset_of!(libc::sockaddr_un, sun_path) + name.len() + terminator;
+        Some(made)
+    }
+
     /// Where the kernel may write an address, and how much room is there.
     pub(super) fn place(&mut self) -> (*mut libc::sockaddr_storage, libc::socklen_t) {
         (&raw mut self.storage, size_of::<libc::sockaddr_storage>() as libc::socklen_t)
@@ -168,4 +190,32 @@ pub fn interface_name(index: u32) -> Option<String> {
     // SAFETY: on success the array holds a terminated string.
     let text = unsafe { CStr::from_ptr(name.as_ptr()) };
     text.to_str().ok().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_made_as_they_are_read() {
+        let four = SocketAddress::v4(Ipv4Addr::new(192, 0, 2, 1), 80);
+        assert_eq!(four.decode(), Decoded::V4 { address: Ipv4Addr::new(192, 0, 2, 1), port: 80 });
+        let six = SocketAddress::v6(Ipv6Addr::LOCALHOST, 8080, 5, 2);
+        let expected = Decoded::V6 { address: Ipv6Addr::LOCALHOST, port: 8080, flow_info: 5, scope_id: 2 };
+        assert_eq!(six.decode(), expected);
+        assert_ne!(four, six);
+        let of_unix = |name: &[u8]| SocketAddress::unix(name);
+        assert_eq!(of_unix(b"/tmp/x").expect("short").decode(), Decoded::UnixPath(b"/tmp/x"));
+        assert_eq!(of_unix(b"\0name").expect("short").decode(), Decoded::UnixAbstract(b"\0name"));
+        assert_eq!(SocketAddress::unspecified().decode(), Decoded::Other);
+    }
+
+    #[test]
+    fn a_path_of_107_bytes_fits_and_a_longer_one_does_not() {
+        assert!(SocketAddress::unix(&[b'x'; 107]).is_some());
+        assert!(SocketAddress::unix(&[b'x'; 108]).is_none());
+        let mut name = [b'x'; 108];
+        name[0] = 0;
+        assert!(SocketAddress::unix(&name).is_some());
+    }
 }

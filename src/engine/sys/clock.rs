@@ -1,4 +1,7 @@
 //! The monotonic clock, clock_gettime(2).
+//!
+//! Deadlines and `loop.time()` are read from the same clock as Python's `time.monotonic()`, so that neither is ever
+//! early by the other. It stands still while the machine sleeps.
 #![expect(unsafe_code, reason = "system calls")]
 
 /// Nanoseconds of CLOCK_MONOTONIC, the clock of Python's `time.monotonic()`.

@@ -1,4 +1,7 @@
 //! epoll(7), with timeouts in nanoseconds where the kernel has epoll_pwait2(2) (Linux 5.11).
+//!
+//! Elsewhere, and under seccomp filters that do not know the call, timeouts are rounded up to milliseconds: a wait may
+//! be longer than it was told, never shorter.
 #![expect(unsafe_code, reason = "system calls")]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -1,4 +1,7 @@
 //! eventfd(2): a descriptor that another thread can make readable.
+//!
+//! The reactor's waker is one. Any thread may signal it; its counter is never read, since it is registered
+//! edge-triggered and each signal is an edge.
 #![expect(unsafe_code, reason = "system calls")]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

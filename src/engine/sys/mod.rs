@@ -1,10 +1,14 @@
 //! Every system call of the engine, each behind a safe function.
+//!
+//! Together with `crate::py` the only place with `unsafe` code. No call blocks but `epoll`'s wait; descriptors are
+//! owned from birth (`OwnedFd`), or borrowed as numbers from whoever owns them.
 
 pub mod addr;
 pub mod clock;
 pub mod datagram;
 pub mod epoll;
 pub mod eventfd;
+pub mod file;
 pub mod openssl;
 pub mod socket;
 

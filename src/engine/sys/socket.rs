@@ -20,12 +20,6 @@ pub fn recv(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
     check_count("recv", unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) })
 }
 
-/// As `recv`; the first bytes of `buffer`, as many as are returned, are initialised then.
-pub fn recv_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
-    // SAFETY: the buffer is valid for writes of its length.
-    check_count("recv", unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) })
-}
-
 /// Sends a prefix of `data` and says how long it was. A closed peer is EPIPE, never SIGPIPE.
 #[inline]
 pub fn send(fd: RawFd, data: &[u8]) -> Result<usize> {
@@ -95,14 +89,6 @@ pub fn peer_address(fd: RawFd) -> Result<SocketAddress> {
     check("getpeername", result).map(|_| address)
 }
 
-/// How many bytes can be received now (FIONREAD).
-pub fn bytes_available(fd: RawFd) -> Result<usize> {
-    let mut count: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int.
-    check("ioctl", unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) })?;
-    Ok(usize::try_from(count).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::addr::Decoded;
@@ -119,7 +105,6 @@ mod tests {
         assert!(recv(left.as_raw_fd(), &mut buffer).is_err_and(|error| error.would_block()));
         assert_eq!(send(right.as_raw_fd(), b"one"), Ok(3));
         assert_eq!(send_vectored(right.as_raw_fd(), &[IoSlice::new(b" two"), IoSlice::new(b" three")]), Ok(10));
-        assert_eq!(bytes_available(left.as_raw_fd()), Ok(13));
         assert_eq!(recv(left.as_raw_fd(), &mut buffer), Ok(13));
         assert_eq!(&buffer[..13], b"one two three");
         shutdown_write(right.as_raw_fd()).expect("a socket");

@@ -38,6 +38,8 @@ struct Slot<T> {
 const ARITY: usize = 4;
 /// Below this many entries sweeping is not worth it.
 const SWEEP_FROM: usize = 64;
+/// A heap that has had more timers at once than this gives its memory back when it is empty.
+const KEPT_SLOTS: usize = 4096;
 
 /// See the module's documentation.
 pub struct TimerHeap<T> {
@@ -143,6 +145,10 @@ impl<T> TimerHeap<T> {
         let payload = place.payload.take()?;
         self.free.push(slot);
         self.live -= 1;
+        if self.live == 0 && self.slots.len() > KEPT_SLOTS {
+            // After a burst of timers nothing of it is kept. What is left in the heap is stale.
+            (self.heap, self.slots, self.free) = (Vec::new(), Vec::new(), Vec::new());
+        }
         Some(payload)
     }
 
@@ -210,13 +216,16 @@ mod tests {
         Insert(u64),
         /// Cancels the timer that was inserted as the n-th (modulo how many there are), fired or not.
         Cancel(usize),
+        /// Cancels every timer but each n-th: more than half of a large heap, which is then swept.
+        CancelMost(usize),
         Advance(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => (0..50u64).prop_map(Step::Insert),
+            8 => (0..50u64).prop_map(Step::Insert),
             3 => any::<usize>().prop_map(Step::Cancel),
+            1 => (2..10usize).prop_map(Step::CancelMost),
             1 => (0..20u64).prop_map(Step::Advance),
         ]
     }
@@ -224,11 +233,13 @@ mod tests {
     proptest! {
         /// The heap behaves as a sorted list of (deadline, order of insertion).
         #[test]
-        fn a_heap_is_a_sorted_list(steps in prop::collection::vec(step(), 0..400)) {
+        fn a_heap_is_a_sorted_list(before in prop::collection::vec(0..1000u64, 0..300),
+                                   steps in prop::collection::vec(step(), 0..400)) {
             let mut heap = TimerHeap::new();
             let mut model: Vec<(u64, usize)> = Vec::new();
             let mut keys = Vec::new();
             let mut now = 0;
+            let steps = before.into_iter().map(Step::Insert).chain(steps);
             for step in steps {
                 match step {
                     Step::Insert(delay) => {
@@ -245,6 +256,13 @@ mod tests {
                         }
                     }
                     Step::Cancel(_) => {}
+                    Step::CancelMost(kept) => {
+                        for (id, &key) in keys.iter().enumerate().filter(|(id, _)| id % kept != 0) {
+                            let known = model.iter().position(|&(_, other)| other == id);
+                            prop_assert_eq!(heap.cancel(key), known.map(|position| model.remove(position).1));
+                        }
+                        prop_assert!(heap.heap.len() <= SWEEP_FROM.max(heap.len() * 2));
+                    }
                     Step::Advance(by) => {
                         now += by;
                         while let Some((key, id)) = heap.pop_due(now) {
@@ -276,6 +294,20 @@ mod tests {
         assert!(heap.heap.capacity() < 2000, "{}", heap.heap.capacity());
         assert!(heap.slots.len() < 200);
         assert_eq!(heap.len(), kept.len());
+    }
+
+    #[test]
+    fn a_burst_of_timers_leaves_no_memory_behind() {
+        let mut heap = TimerHeap::new();
+        let keys: Vec<TimerKey> = (0..100_000).map(|index| heap.insert(index, index)).collect();
+        for &key in &keys[..99_999] {
+            heap.cancel(key);
+        }
+        assert_eq!(heap.pop_due(u64::MAX).map(|(_, payload)| payload), Some(99_999));
+        assert!(heap.slots.capacity() + heap.heap.capacity() + heap.free.capacity() <= KEPT_SLOTS);
+        assert_eq!(heap.cancel(keys[5]), None);
+        let next = heap.insert(1, 7);
+        assert_eq!(heap.pop_due(1), Some((next, 7)));
     }
 
     #[test]

@@ -1,0 +1,97 @@
+"""Child processes: started by `subprocess.Popen`, their exit seen by the reactor.
+
+`Popen` has every option of the running Python (vfork, `preexec_fn`, `process_group`, ...), and asyncio's own
+`BaseSubprocessTransport` the order in which a protocol is told of data, lost pipes and the exit. What is ours is
+how the exit is noticed: a pidfd (pidfd_open(2), Linux 5.3) in the loop's reactor. No SIGCHLD and no child watcher, so
+it works in every thread, and beside whatever the program does with SIGCHLD. Where a pidfd cannot be had, or
+`IRONLOOP_PIDFD=0` is set, a thread waits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import threading
+from asyncio import unix_events
+from asyncio.log import logger
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._loop import Loop
+
+_thread_numbers = itertools.count()
+
+
+class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[name-defined, misc, unused-ignore]
+    """A running child, its pipes and its protocol."""
+
+    _loop: Loop
+    _pid: int
+    _proc: subprocess.Popen[bytes]
+
+    def _start(self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **kwargs: Any) -> None:
+        # Before 3.12 asyncio's own gives the child a socket for its standard input, which cannot be opened again
+        # as /dev/stdin.
+        self._proc = subprocess.Popen(
+            args,
+            shell=shell,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            universal_newlines=False,
+            bufsize=bufsize,
+            **kwargs,
+        )
+
+    def watch(self) -> None:
+        """Have `_process_exited` called when the child exits. Called once, by the loop's thread."""
+        loop, pid, process = self._loop, self._pid, self._proc
+        pidfd = _open_pidfd(pid)
+        if pidfd is None:
+            name = f"ironloop-waitpid-{next(_thread_numbers)}"
+            threading.Thread(target=self._wait_in_thread, args=(loop, pid, process), name=name, daemon=True).start()
+            return
+        loop._pidfds.add(pidfd)
+        loop._add_reader(pidfd, self._exited, loop, pid, process, pidfd)
+
+    def _exited(self, loop: Loop, pid: int, process: subprocess.Popen[bytes], pidfd: int) -> None:
+        loop._remove_reader(pidfd)
+        loop._pidfds.discard(pidfd)
+        os.close(pidfd)
+        # In a turn of its own: what the child wrote before its exit, and is reported with it, comes first.
+        loop.call_soon(self._process_exited, _reap(pid, process))
+
+    def _wait_in_thread(self, loop: Loop, pid: int, process: subprocess.Popen[bytes]) -> None:
+        returncode = _reap(pid, process)
+        try:
+            loop.call_soon_threadsafe(self._process_exited, returncode)
+        except RuntimeError:
+            logger.warning("Loop %r that handles pid %r is closed", loop, pid)
+
+
+def _open_pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when the child exits; None: the system has none to give."""
+    if os.environ.get("IRONLOOP_PIDFD") == "0":
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        # An old kernel (ENOSYS), a seccomp filter (EPERM), no descriptors left (EMFILE).
+        return None
+
+
+def _reap(pid: int, process: subprocess.Popen[bytes]) -> int:
+    """Wait for a child that has exited, or, in a thread, until it does; its return code as `Popen` gives it."""
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:
+        # Popen.poll() or wait() was first.
+        if process.returncode is not None:
+            return process.returncode
+        logger.warning("child process pid %d exit status already read: will report returncode 255", pid)
+        return 255
+    return os.waitstatus_to_exitcode(status)
+
+
+__all__ = ["ProcessTransport"]

@@ -1,0 +1,129 @@
+//! Receiving: many datagrams per system call, handed to the protocol one by one.
+//!
+//! What was received belongs to the transport until the protocol has it: if a callback ends the run
+//! (`KeyboardInterrupt`), the rest waits in `Inner::received` for the next run. If a callback closes the transport,
+//! the rest is dropped, since nothing may come after `close()`.
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::{peers, DatagramTransport, Received};
+use crate::asyncio::transport::endpoint::{self, Endpoint};
+use crate::engine;
+use crate::engine::reactor::Readiness;
+use crate::py::call;
+use crate::py::error::os_error;
+use crate::py::imports::imports;
+
+impl DatagramTransport {
+    /// Receives from now on, in the context of the caller.
+    pub fn resume_receiving(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let context = call::copy_context(py)?;
+        let (waiting, _previous) = slf
+            .get()
+            .inner
+            .with(py, |inner| (!inner.received.is_empty() && inner.started, inner.read_context.replace(context)));
+        Self::update_interest(slf)?;
+        if waiting {
+            endpoint::queue_event(slf, Readiness::READABLE);
+        }
+        Ok(())
+    }
+
+    /// There is something to receive, or an error to learn.
+    pub fn receive_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let plan = slf.get().inner.with(py, |inner| {
+            let wanted = inner.started && inner.life.is_reading();
+            let context = inner.read_context.as_ref().filter(|_| wanted)?.clone_ref(py);
+            Some((context, inner.received.is_empty().then_some(inner.registration.fd)))
+        });
+        let Some((context, fd)) = plan else { return Ok(()) };
+        let outcome = fd.map_or(Ok(()), |fd| Self::receive_batch(slf, fd));
+        call::in_context(py, &context, || match outcome {
+            Ok(()) => Self::hand_over(slf),
+            Err(error) if error.would_block() => Ok(()),
+            Err(error) => {
+                let outcome = Self::tell_error(slf, &error);
+                endpoint::callback_outcome(slf, outcome, "error_received")
+            }
+        })
+    }
+
+    /// From the kernel into `Inner::received`.
+    fn receive_batch(slf: &Bound<'_, Self>, fd: i32) -> engine::Result<()> {
+        let py = slf.py();
+        let this = slf.get();
+        this.event_loop.get().datagrams(py, |batch| {
+            batch.receive(fd, this.largest)?;
+            this.inner.with(py, |inner| {
+                inner.received.extend(
+                    batch.messages().map(|(data, sender)| Received {
+                        data: PyBytes::new(py, data).unbind(),
+                        sender: sender.cloned(),
+                    }),
+                );
+            });
+            Ok(())
+        })
+    }
+
+    /// Gives the protocol what was received.
+    fn hand_over(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let mut outcome = Ok(());
+        while outcome.is_ok() {
+            let next = slf.get().inner.with(py, |inner| {
+                let datagram = if inner.life.is_reading() { inner.received.pop_front() } else { None };
+                datagram.zip(inner.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
+            });
+            let Some((datagram, protocol)) = next else { break };
+            let told = Self::tell_datagram(slf, datagram, &protocol);
+            outcome = endpoint::callback_outcome(slf, told, "datagram_received").and_then(|()| Self::flush_if_old(slf));
+        }
+        // Answers to the last ones, whatever has happened.
+        let flushed = Self::flush(slf);
+        let flushed = endpoint::callback_outcome(slf, flushed, "error_received");
+        let (waiting, _dropped) = slf.get().inner.with(py, |inner| {
+            let dropped = inner.life.is_closing().then(|| std::mem::take(&mut inner.received));
+            (!inner.received.is_empty() && inner.life.is_reading(), dropped)
+        });
+        if waiting {
+            endpoint::queue_event(slf, Readiness::READABLE);
+        }
+        outcome.and(flushed)
+    }
+
+    fn tell_datagram(slf: &Bound<'_, Self>, datagram: Received, protocol: &Py<PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let sender = match datagram.sender {
+            None => py.None(),
+            Some(sender) => match slf.get().inner.with(py, |inner| inner.peers.find(py, &sender)) {
+                Some(known) => known,
+                None => {
+                    let object = peers::to_python(py, &sender)?;
+                    let kept = object.clone_ref(py);
+                    let _forgotten = slf.get().inner.with(py, |inner| inner.peers.remember(sender, kept));
+                    object
+                }
+            },
+        };
+        let (data, sender) = (datagram.data.into_bound(py).into_any(), sender.into_bound(py));
+        call::call_method2(py, protocol, &imports(py)?.datagram_received, &data, &sender).map(drop)
+    }
+
+    /// `protocol.error_received(exception)`.
+    pub fn tell_error(slf: &Bound<'_, Self>, error: &engine::Error) -> PyResult<()> {
+        let exception = os_error(slf.py(), error).into_value(slf.py());
+        Self::tell_exception(slf, exception.bind(slf.py()).as_any())
+    }
+
+    pub fn tell_exception(slf: &Bound<'_, Self>, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        match slf.get().protocol_object(py) {
+            Some(protocol) => call::call_method1(py, &protocol, &imports(py)?.error_received, exception).map(drop),
+            None => Ok(()),
+        }
+    }
+}

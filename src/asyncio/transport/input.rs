@@ -1,0 +1,88 @@
+//! From a descriptor into a new `bytes`: how streams and pipes receive.
+//!
+//! Small messages go through the loop's buffer; once a read has been large, the kernel is asked how much there is,
+//! and it is received straight into memory of that size. Nothing is ever allocated larger than what is there.
+
+use std::os::fd::RawFd;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::asyncio::event_loop::LoopCore;
+use crate::engine;
+use crate::engine::stream::read_size::ReadPlan;
+use crate::engine::sys::file;
+use crate::py::buffer::bytes_filled_by;
+
+/// What one call of asyncio's loop receives at the most.
+const LARGEST_READ: usize = 256 * 1024;
+
+/// How a read into memory ended.
+pub enum Received<T> {
+    Data(T),
+    EndOfStream,
+    Nothing,
+    Failed(engine::Error),
+}
+
+/// Receives once; returns also how much would have found room.
+///
+/// # Errors
+/// `MemoryError`.
+#[inline]
+pub fn receive<'py>(
+    py: Python<'py>,
+    event_loop: &LoopCore,
+    fd: RawFd,
+    plan: ReadPlan,
+) -> PyResult<(Received<Bound<'py, PyAny>>, usize)> {
+    match plan {
+        ReadPlan::Scratch => Ok(receive_small(py, event_loop, fd)),
+        ReadPlan::Exact => receive_large(py, event_loop, fd),
+    }
+}
+
+fn receive_small<'py>(py: Python<'py>, event_loop: &LoopCore, fd: RawFd) -> (Received<Bound<'py, PyAny>>, usize) {
+    event_loop.scratch(py, |scratch| {
+        let received = match file::read(fd, scratch) {
+            Ok(0) => Received::EndOfStream,
+            Ok(count) => Received::Data(PyBytes::new(py, &scratch[..count]).into_any()),
+            Err(error) if error.would_block() => Received::Nothing,
+            Err(error) => Received::Failed(error),
+        };
+        (received, scratch.len())
+    })
+}
+
+fn receive_large<'py>(
+    py: Python<'py>,
+    event_loop: &LoopCore,
+    fd: RawFd,
+) -> PyResult<(Received<Bound<'py, PyAny>>, usize)> {
+    let available = file::bytes_available(fd).unwrap_or_default();
+    if available == 0 {
+        return Ok(receive_small(py, event_loop, fd));
+    }
+    let capacity = available.min(LARGEST_READ);
+    let outcome = bytes_filled_by(py, capacity, |memory| file::read_uninit(fd, memory).map_err(ReceiveError::Kernel));
+    let received = match outcome {
+        Ok(data) if data.len()? == 0 => Received::EndOfStream,
+        Ok(data) => Received::Data(data),
+        Err(ReceiveError::Kernel(error)) if error.would_block() => Received::Nothing,
+        Err(ReceiveError::Kernel(error)) => Received::Failed(error),
+        Err(ReceiveError::Python(error)) => return Err(error),
+    };
+    Ok((received, capacity))
+}
+
+/// What can go wrong between the kernel and a new `bytes`.
+enum ReceiveError {
+    Kernel(engine::Error),
+    Python(PyErr),
+}
+
+impl From<PyErr> for ReceiveError {
+    fn from(error: PyErr) -> Self {
+        Self::Python(error)
+    }
+}
