@@ -1,13 +1,17 @@
 //! The end of a connection: close_notify both ways, aborts, errors, the loss of the transport below.
+//!
+//! The transport below is closed last, and its `connection_lost` is what ends the connection in every case: the protocol
+//! is told, once, timers end and references go. What the states allow is in `engine::tls`.
 
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::connection::{Inner, TlsConnection};
+use super::connection::{Inner, Lower, TlsConnection};
 use super::layer::names;
 use crate::asyncio::event_loop::{report, LoopCore};
+use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::tls::record_layer::{RecordLayer, Step};
 use crate::engine::tls::CloseAction;
 use crate::py::imports::imports;
@@ -132,6 +136,9 @@ impl TlsConnection {
         let everyday = error.is_instance_of::<PyOSError>(py);
         let exception = error.into_value(py).into_bound(py).into_any();
         let lower = this.lower(py);
+        if exception.is_instance(names(py)?.error.bind(py))? {
+            Self::send_last_words(slf)?;
+        }
         this.force_close_lower(py, Some(&exception))?;
         let event_loop = this.event_loop.bind(py);
         if !everyday {
@@ -146,6 +153,15 @@ impl TlsConnection {
             logger.call_method(intern!(py, "debug"), ("%r: %s", slf, message), Some(&keywords))?;
         }
         Ok(())
+    }
+
+    /// The alert that says why the connection ends. CPython makes it and drops it, so its peers see a reset.
+    fn send_last_words(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::send_records(slf)?;
+        match slf.get().lower(slf.py()) {
+            Some(Lower::Native(transport)) => StreamTransport::flush(transport.bind(slf.py())),
+            _ => Ok(()),
+        }
     }
 
     /// The transport below is lost, for whatever reason.

@@ -1,4 +1,7 @@
 //! From `connection_made` below to `connection_made` above: the handshake, its timeout, and what is known after it.
+//!
+//! Callbacks of the user's context (SNI, PSK, key log, verification) run in here; what they raise comes out of the record
+//! layer. It ends in one of three ways: done, failed, or cut short by the end of the stream.
 
 use pyo3::exceptions::{PyConnectionAbortedError, PyConnectionResetError};
 use pyo3::intern;

@@ -12,14 +12,17 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::engine::sys::openssl::{Failure, Session};
 use crate::engine::tls::record_layer::{Read, RecordLayer, Step, Write};
+use crate::py::loop_owned::LoopOwned;
 use crate::py::ssl;
 
 /// What the fallback asks `SSLObject.read` for: one record. More would be allocated, and given back, at each call.
 const FALLBACK_READ: usize = 16 * 1024;
+/// And what it gives to `SSLObject.write` at once, which is what the MemoryBIO grows to.
+const FALLBACK_WRITE: usize = 64 * 1024;
 
 /// See the module's documentation.
 pub enum Layer {
@@ -32,6 +35,8 @@ pub enum Layer {
         object: Py<PyAny>,
         incoming: Py<PyAny>,
         outgoing: Py<PyAny>,
+        /// What was in `outgoing`: a MemoryBIO never gives back the memory it has grown to.
+        records: LoopOwned<Vec<u8>>,
     },
 }
 
@@ -77,9 +82,12 @@ impl Layer {
         let object = context.call_method(intern!(py, "wrap_bio"), (&incoming, &outgoing), Some(&keywords))?;
         Ok(match ssl::session(&object) {
             Some(session) => Self::Direct { session, object: object.unbind() },
-            None => {
-                Self::Fallback { object: object.unbind(), incoming: incoming.unbind(), outgoing: outgoing.unbind() }
-            }
+            None => Self::Fallback {
+                object: object.unbind(),
+                incoming: incoming.unbind(),
+                outgoing: outgoing.unbind(),
+                records: LoopOwned::new(Vec::new()),
+            },
         })
     }
 
@@ -98,7 +106,7 @@ impl Layer {
     pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Direct { object, .. } => visit.call(object),
-            Self::Fallback { object, incoming, outgoing } => {
+            Self::Fallback { object, incoming, outgoing, records: _ } => {
                 visit.call(object)?;
                 visit.call(incoming)?;
                 visit.call(outgoing)
@@ -119,20 +127,29 @@ impl<'py> Attached<'_, 'py> {
         repeat: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
     ) -> PyErr {
         let py = self.1;
-        match repeat(object.bind(py)) {
-            Err(error) => error,
-            Ok(_) => match names(py)
-                .and_then(|names| names.error.bind(py).call1(("A failure in the SSL library occurred",)))
-            {
+        let Err(error) = repeat(object.bind(py)) else {
+            let text = "A failure in the SSL library occurred";
+            return match names(py).and_then(|names| names.error.bind(py).call1((text,))) {
                 Ok(error) => PyErr::from_value(error),
                 Err(error) => error,
-            },
-        }
+            };
+        };
+        error
     }
 
-    /// `Ok(None)`: the operation wants more ciphertext.
-    fn unless_again<T>(&self, outcome: PyResult<T>) -> PyResult<Option<T>> {
+    /// The fallback's `object.name(argument)`; `None`: it wants more ciphertext. What it has to say is in `records` then.
+    fn ask(
+        &self,
+        object: &Py<PyAny>,
+        name: &Bound<'py, PyString>,
+        argument: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.1;
+        let outcome = match argument {
+            Some(argument) => object.bind(py).call_method1(name, (argument,)),
+            None => object.bind(py).call_method0(name),
+        };
+        self.drain()?;
         match outcome {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
@@ -146,6 +163,24 @@ impl<'py> Attached<'_, 'py> {
         }
     }
 
+    /// Moves what is in the fallback's `outgoing` to `records`.
+    fn drain(&self) -> PyResult<()> {
+        let py = self.1;
+        let Layer::Fallback { outgoing, records, .. } = self.0 else { return Ok(()) };
+        if self.pending(outgoing) > 0 {
+            let data = outgoing.bind(py).call_method0(intern!(py, "read"))?;
+            let data = data.cast::<PyBytes>()?.as_bytes();
+            records.with(py, |records| records.extend_from_slice(data));
+        }
+        Ok(())
+    }
+
+    fn pending(&self, bio: &Py<PyAny>) -> usize {
+        let py = self.1;
+        bio.bind(py).getattr(intern!(py, "pending")).and_then(|it| it.extract()).unwrap_or_default()
+    }
+
+    #[inline]
     fn exclusively<R>(&self, object: &Py<PyAny>, body: impl FnOnce() -> R) -> R {
         #[cfg(Py_GIL_DISABLED)]
         {
@@ -158,11 +193,10 @@ impl<'py> Attached<'_, 'py> {
             body()
         }
     }
+}
 
-    fn pending(&self, bio: &Py<PyAny>) -> usize {
-        let py = self.1;
-        bio.bind(py).getattr(intern!(py, "pending")).and_then(|it| it.extract()).unwrap_or_default()
-    }
+fn step<T>(outcome: Option<T>) -> Step {
+    outcome.map_or(Step::WantsMore, |_| Step::Done)
 }
 
 impl RecordLayer for Attached<'_, '_> {
@@ -181,6 +215,7 @@ impl RecordLayer for Attached<'_, '_> {
         }
     }
 
+    #[inline]
     fn unread(&self) -> usize {
         match self.0 {
             Layer::Direct { session, .. } => session.unread(),
@@ -189,22 +224,15 @@ impl RecordLayer for Attached<'_, '_> {
     }
 
     fn handshake(&self) -> PyResult<Step> {
-        let py = self.1;
-        let done =
-            |object: &Bound<'_, PyAny>| match self.unless_again(object.call_method0(intern!(py, "do_handshake")))? {
-                Some(_) => Ok(Step::Done),
-                None => Ok(Step::WantsMore),
-            };
+        let name = intern!(self.1, "do_handshake");
         match self.0 {
             Layer::Direct { session, object } => match self.exclusively(object, || session.handshake()) {
                 Ok(Step::WantsMore) => Ok(Step::WantsMore),
                 // What the user's callbacks raised on the way waits in the object and comes out of this call.
-                Ok(Step::Done) => done(object.bind(py)),
-                Err(Failure { .. }) => {
-                    Err(self.error(object, |object| object.call_method0(intern!(py, "do_handshake"))))
-                }
+                Ok(Step::Done) => object.bind(self.1).call_method0(name).map(|_| Step::Done),
+                Err(Failure { .. }) => Err(self.error(object, |object| object.call_method0(name))),
             },
-            Layer::Fallback { object, .. } => done(object.bind(py)),
+            Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
         }
     }
 
@@ -217,9 +245,8 @@ impl RecordLayer for Attached<'_, '_> {
                 .exclusively(object, || session.read(into))
                 .map_err(|_| self.error(object, |object| object.call_method1(name, (1,)))),
             Layer::Fallback { object, .. } => {
-                let wanted = into.len().min(FALLBACK_READ);
-                let outcome = object.bind(py).call_method1(name, (wanted,));
-                let Some(data) = self.unless_again(outcome)? else { return Ok(Read::WantsMore) };
+                let wanted = into.len().min(FALLBACK_READ).into_pyobject(py)?.into_any();
+                let Some(data) = self.ask(object, name, Some(wanted))? else { return Ok(Read::WantsMore) };
                 let data = data.cast::<PyBytes>()?.as_bytes();
                 if data.is_empty() {
                     return Ok(Read::Closed);
@@ -239,8 +266,8 @@ impl RecordLayer for Attached<'_, '_> {
                 .exclusively(object, || session.write(plaintext))
                 .map_err(|_| self.error(object, |object| object.call_method1(name, (PyBytes::new(py, b"x"),)))),
             Layer::Fallback { object, .. } => {
-                let outcome = object.bind(py).call_method1(name, (PyBytes::new(py, plaintext),));
-                match self.unless_again(outcome)? {
+                let piece = PyBytes::new(py, &plaintext[..plaintext.len().min(FALLBACK_WRITE)]).into_any();
+                match self.ask(object, name, Some(piece))? {
                     Some(count) => Ok(Write::Taken(count.extract()?)),
                     None => Ok(Write::WantsMore),
                 }
@@ -249,16 +276,12 @@ impl RecordLayer for Attached<'_, '_> {
     }
 
     fn shutdown(&self) -> PyResult<Step> {
-        let py = self.1;
-        let name = intern!(py, "unwrap");
+        let name = intern!(self.1, "unwrap");
         match self.0 {
             Layer::Direct { session, object } => self
                 .exclusively(object, || session.shutdown())
                 .map_err(|_| self.error(object, |object| object.call_method0(name))),
-            Layer::Fallback { object, .. } => match self.unless_again(object.bind(py).call_method0(name))? {
-                Some(_) => Ok(Step::Done),
-                None => Ok(Step::WantsMore),
-            },
+            Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
         }
     }
 
@@ -266,24 +289,15 @@ impl RecordLayer for Attached<'_, '_> {
     fn outgoing(&self) -> usize {
         match self.0 {
             Layer::Direct { session, .. } => session.outgoing(),
-            Layer::Fallback { outgoing, .. } => self.pending(outgoing),
+            Layer::Fallback { records, .. } => records.with(self.1, |records| records.len()),
         }
     }
 
     #[inline]
-    fn take_outgoing(&self, mut spare: Vec<u8>) -> Vec<u8> {
-        let py = self.1;
+    fn take_outgoing(&self, spare: Vec<u8>) -> Vec<u8> {
         match self.0 {
             Layer::Direct { session, .. } => session.take_outgoing(spare),
-            Layer::Fallback { outgoing, .. } => {
-                // Fails for lack of memory only; the records stay where they are.
-                if let Ok(records) = outgoing.bind(py).call_method0(intern!(py, "read")) {
-                    if let Ok(records) = records.cast::<PyBytes>() {
-                        spare.extend_from_slice(records.as_bytes());
-                    }
-                }
-                spare
-            }
+            Layer::Fallback { records, .. } => records.with(self.1, |records| std::mem::replace(records, spare)),
         }
     }
 }

@@ -144,8 +144,14 @@ impl TlsConnection {
         Self::process_outgoing(slf)
     }
 
-    /// Hands the records to the transport below, unless that has enough.
+    /// Sends what is encrypted, and tells the protocol if that changes anything for it.
     pub fn process_outgoing(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::send_records(slf)?;
+        Self::control_writing(slf)
+    }
+
+    /// Hands the records to the transport below, unless that has enough.
+    pub fn send_records(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let records = this.records(py);
@@ -166,7 +172,7 @@ impl TlsConnection {
                 None => {}
             }
         }
-        Self::control_writing(slf)
+        Ok(())
     }
 
     /// Bytes that were written and not yet given to the transport below.
