@@ -2,6 +2,8 @@
 //!
 //! `decrypt` joins the records that are there into one buffer, `encrypt` empties a write queue. Neither does I/O.
 
+use std::mem::MaybeUninit;
+
 use super::record_layer::{Read, RecordLayer, Write};
 use crate::engine::stream::write_queue::{Chunk, WriteQueue};
 
@@ -18,8 +20,9 @@ pub enum Stop<E> {
     Failed(E),
 }
 
-/// Reads records into `buffer` until there are no more or it is full. Says how many bytes that were, and why it stopped.
-pub fn decrypt<L: RecordLayer>(layer: &L, buffer: &mut [u8]) -> (usize, Stop<L::Error>) {
+/// Reads records into `buffer` until there are no more or it is full. Says how many bytes that were (the first ones of
+/// the buffer are initialised then), and why it stopped.
+pub fn decrypt<L: RecordLayer>(layer: &L, buffer: &mut [MaybeUninit<u8>]) -> (usize, Stop<L::Error>) {
     let mut filled = 0;
     while filled < buffer.len() {
         match layer.read(&mut buffer[filled..]) {

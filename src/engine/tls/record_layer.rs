@@ -7,6 +7,8 @@
 //! Implementations: `engine::sys::openssl` (the libssl that the interpreter uses) and
 //! `asyncio::transport::tls::layer` (which adds `ssl.SSLObject` over two `ssl.MemoryBIO`s).
 
+use std::mem::MaybeUninit;
+
 /// How a handshake or a shutdown went on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -48,15 +50,20 @@ pub trait RecordLayer {
     /// Bytes of ciphertext that were received and not looked at.
     fn unread(&self) -> usize;
 
+    /// Bytes of plaintext that `read` could give now, at the most; the part of a record that was looked at counts too.
+    fn plaintext_bound(&self) -> usize {
+        self.unread()
+    }
+
     /// # Errors
     /// The peer or its certificate was refused, or refused us.
     fn handshake(&self) -> Result<Step, Self::Error>;
 
-    /// Reads a part of one record at the most.
+    /// Reads a part of one record at the most: the first bytes of `into`, as many as are returned, are initialised then.
     ///
     /// # Errors
     /// What was received is not what the peer has sent.
-    fn read(&self, into: &mut [u8]) -> Result<Read, Self::Error>;
+    fn read(&self, into: &mut [MaybeUninit<u8>]) -> Result<Read, Self::Error>;
 
     /// # Errors
     /// The connection is not in a state to be written to.

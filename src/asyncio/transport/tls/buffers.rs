@@ -4,10 +4,12 @@
 //! It is taken out while it is used, never lent, because OpenSSL may run Python code in between. Who finds it taken
 //! makes new memory for this once.
 
+use crate::py::buffer::Scratch;
+
 /// Ciphertext received at once.
 const CIPHERTEXT_BYTES: usize = 128 * 1024;
-/// Plaintext handed to a protocol at once; what is received at once fits, and what was left over before.
-const PLAINTEXT_BYTES: usize = CIPHERTEXT_BYTES + 16 * 1024;
+/// Small plaintexts are decrypted here, larger ones straight into `bytes` of their own.
+pub const PLAINTEXT_BYTES: usize = 48 * 1024;
 /// An output buffer that has grown beyond this is not kept.
 const LARGEST_OUTPUT: usize = 512 * 1024;
 
@@ -15,7 +17,7 @@ const LARGEST_OUTPUT: usize = 512 * 1024;
 #[derive(Default)]
 pub struct Buffers {
     ciphertext: Option<Box<[u8]>>,
-    plaintext: Option<Box<[u8]>>,
+    plaintext: Option<Scratch>,
     output: Vec<u8>,
 }
 
@@ -32,11 +34,11 @@ impl Buffers {
         self.ciphertext = Some(buffer);
     }
 
-    pub fn take_plaintext(&mut self) -> Box<[u8]> {
-        self.plaintext.take().unwrap_or_else(|| vec![0; PLAINTEXT_BYTES].into_boxed_slice())
+    pub fn take_plaintext(&mut self) -> Scratch {
+        self.plaintext.take().unwrap_or_else(|| Scratch::new(PLAINTEXT_BYTES))
     }
 
-    pub fn return_plaintext(&mut self, buffer: Box<[u8]>) {
+    pub fn return_plaintext(&mut self, buffer: Scratch) {
         self.plaintext = Some(buffer);
     }
 

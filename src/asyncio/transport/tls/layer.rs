@@ -7,6 +7,8 @@
 //! Both may run the user's Python code, so no state is lent while they are called. On free-threaded builds
 //! the object's critical section is what `_ssl`'s own methods take.
 
+use std::mem::MaybeUninit;
+
 use pyo3::exceptions::PyMemoryError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -40,11 +42,13 @@ pub enum Layer {
     },
 }
 
-/// Names of the `ssl` module.
+/// Names of the `ssl` module, and one of asyncio's.
 pub struct Names {
     memory_bio: Py<PyAny>,
     want_read: Py<PyAny>,
     syscall: Py<PyAny>,
+    /// `asyncio.sslproto._SSLProtocolTransport`.
+    pub transport: Py<PyAny>,
     pub error: Py<PyAny>,
     pub certificate_error: Py<PyAny>,
 }
@@ -59,6 +63,7 @@ pub fn names(py: Python<'_>) -> PyResult<&'static Names> {
             memory_bio: name("MemoryBIO")?,
             want_read: name("SSLWantReadError")?,
             syscall: name("SSLSyscallError")?,
+            transport: py.import(intern!(py, "asyncio.sslproto"))?.getattr("_SSLProtocolTransport")?.unbind(),
             error: name("SSLError")?,
             certificate_error: name("CertificateError")?,
         })
@@ -223,6 +228,15 @@ impl RecordLayer for Attached<'_, '_> {
         }
     }
 
+    #[inline]
+    fn plaintext_bound(&self) -> usize {
+        match self.0 {
+            Layer::Direct { session, .. } => session.plaintext_bound(),
+            // What it gives are `bytes` already.
+            Layer::Fallback { .. } => 0,
+        }
+    }
+
     fn handshake(&self) -> PyResult<Step> {
         let name = intern!(self.1, "do_handshake");
         match self.0 {
@@ -237,7 +251,7 @@ impl RecordLayer for Attached<'_, '_> {
     }
 
     #[inline]
-    fn read(&self, into: &mut [u8]) -> PyResult<Read> {
+    fn read(&self, into: &mut [MaybeUninit<u8>]) -> PyResult<Read> {
         let py = self.1;
         let name = intern!(py, "read");
         match self.0 {
@@ -251,7 +265,9 @@ impl RecordLayer for Attached<'_, '_> {
                 if data.is_empty() {
                     return Ok(Read::Closed);
                 }
-                into[..data.len()].copy_from_slice(data);
+                for (place, byte) in into.iter_mut().zip(data) {
+                    place.write(*byte);
+                }
                 Ok(Read::Data(data.len()))
             }
         }

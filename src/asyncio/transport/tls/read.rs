@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::buffers::PLAINTEXT_BYTES;
 use super::connection::TlsConnection;
 use crate::asyncio::event_loop::report::ends_the_run;
 use crate::asyncio::event_loop::LoopCore;
@@ -17,9 +18,12 @@ use crate::engine::tls::flow::FlowAction;
 use crate::engine::tls::pump::{decrypt, Stop};
 use crate::engine::tls::record_layer::RecordLayer;
 use crate::engine::tls::{Drive, EofAction, State};
-use crate::py::buffer::{Data, WritableBuffer};
+use crate::py::buffer::{bytes_filled_by, Data, WritableBuffer};
 use crate::py::call;
 use crate::py::imports::imports;
+
+/// What `data_received` gets at once, in bytes; as asyncio's.
+const LARGEST_DATA: usize = 256 * 1024;
 
 impl TlsConnection {
     /// Ciphertext from the transport below.
@@ -81,12 +85,8 @@ impl TlsConnection {
     fn read_bytes(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let buffers = &this.event_loop.get().tls_buffers;
         loop {
-            let mut plaintext = buffers.with(py, |buffers| buffers.take_plaintext());
-            let (count, stop) = decrypt(&this.records(py), &mut plaintext);
-            let data = (count > 0).then(|| PyBytes::new(py, &plaintext[..count]));
-            buffers.with(py, |buffers| buffers.return_plaintext(plaintext));
+            let (data, stop) = this.decrypt_bytes(py)?;
             if let (Some(data), Some(protocol)) = (data, this.protocol_object(py)) {
                 call::call_method1(py, &protocol, &imports(py)?.data_received, &data)?;
             }
@@ -100,6 +100,31 @@ impl TlsConnection {
         }
     }
 
+    /// One `bytes` of what there is: large ones are decrypted into place, small ones copied.
+    fn decrypt_bytes<'py>(&self, py: Python<'py>) -> PyResult<(Option<Bound<'py, PyAny>>, Stop<PyErr>)> {
+        let records = self.records(py);
+        let bound = records.plaintext_bound();
+        let mut stop = Stop::Drained;
+        if bound > PLAINTEXT_BYTES {
+            let data = bytes_filled_by(py, bound.min(LARGEST_DATA), |memory| {
+                let (count, stopped) = decrypt(&records, memory);
+                stop = stopped;
+                Ok::<_, PyErr>(count)
+            })?;
+            return Ok(((data.len()? > 0).then_some(data), stop));
+        }
+        let buffers = &self.event_loop.get().tls_buffers;
+        let mut scratch = buffers.with(py, |buffers| buffers.take_plaintext());
+        let plaintext = scratch.filled_by(|memory| {
+            let (count, stopped) = decrypt(&records, memory);
+            stop = stopped;
+            count
+        });
+        let data = (!plaintext.is_empty()).then(|| PyBytes::new(py, plaintext).into_any());
+        buffers.with(py, |buffers| buffers.return_plaintext(scratch));
+        Ok((data, stop))
+    }
+
     fn read_into_buffer(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
@@ -111,7 +136,7 @@ impl TlsConnection {
             return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
         }
         let mut memory = WritableBuffer::new(&buffer)?;
-        let (count, stop) = decrypt(&this.records(py), memory.memory());
+        let (count, stop) = decrypt(&this.records(py), memory.memory_uninit());
         memory.release(py);
         if matches!(stop, Stop::Full) {
             // The next buffer is asked for in the next turn: the protocol has to empty this one first.

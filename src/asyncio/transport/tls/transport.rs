@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyType};
 use pyo3::{ffi, Borrowed};
 
 use super::connection::TlsConnection;
+use super::layer::names;
 use crate::asyncio::event_loop::LoopCore;
 use crate::engine::tls::flow::Marks;
 use crate::engine::tls::record_layer::RecordLayer;
@@ -54,10 +55,11 @@ impl TlsTransport {
 
 #[pymethods]
 impl TlsTransport {
-    /// `asyncio.Transport`: an instance of it, as far as `isinstance` can tell.
+    /// `asyncio.sslproto._SSLProtocolTransport`: an instance of it, as far as `isinstance` can tell. `sendfile` looks for the
+    /// mix-in that this has, frameworks for the class itself.
     #[getter(__class__)]
     fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(imports(py)?.transport.clone_ref(py))
+        Ok(names(py)?.transport.clone_ref(py))
     }
 
     /// 'ssl_object', 'sslcontext', 'peercert', 'cipher', 'compression', 'ktls', or what the transport below knows.

@@ -34,6 +34,10 @@ pub struct Channel {
     /// Ciphertext that is lent: valid for as long as `with_lent` runs.
     lent: Option<(NonNull<u8>, usize)>,
     outgoing: Vec<u8>,
+    /// Bytes that the SSL has read since the last record that it gave out.
+    begun: usize,
+    /// The BIO's flags say that a read is to be tried again.
+    retrying: bool,
 }
 
 /// What the callbacks need: how to reach a BIO's data and flags.
@@ -133,6 +137,15 @@ impl Channel {
         self.left.len() - self.taken + self.lent.map_or(0, |(_, length)| length)
     }
 
+    /// Bytes of a record that is not complete.
+    pub fn begun(&self) -> usize {
+        self.begun
+    }
+
+    pub fn record_ended(&mut self) {
+        self.begun = 0;
+    }
+
     pub fn outgoing(&self) -> usize {
         self.outgoing.len()
     }
@@ -168,12 +181,21 @@ impl Channel {
 
 unsafe extern "C" fn read(bio: *mut Bio, into: *mut c_char, wanted: c_int) -> c_int {
     let Ok(room) = usize::try_from(wanted) else { return 0 };
-    // SAFETY: OpenSSL calls with a BIO of this method; no borrow of its channel exists, as those that this file makes end before OpenSSL is called.
-    let count = unsafe { with_channel(bio, |channel| channel.read(into.cast(), room)) }.unwrap_or_default();
-    let Some(functions) = BIO.get() else { return -1 };
-    // SAFETY: as above.
-    unsafe { (functions.clear_flags)(bio, BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY) };
-    if count == 0 && room > 0 {
+    // SAFETY: OpenSSL calls with a BIO of this method; no borrow of its channel exists, as those that this file makes end
+    // before OpenSSL is called.
+    let outcome = unsafe {
+        with_channel(bio, |channel| {
+            let count = channel.read(into.cast(), room);
+            channel.begun += count;
+            (count, std::mem::replace(&mut channel.retrying, count == 0))
+        })
+    };
+    let (Some((count, was_retrying)), Some(functions)) = (outcome, BIO.get()) else { return -1 };
+    if was_retrying {
+        // SAFETY: as above.
+        unsafe { (functions.clear_flags)(bio, BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY) };
+    }
+    if count == 0 {
         // SAFETY: as above.
         unsafe { (functions.set_flags)(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY) };
         return -1;
@@ -190,24 +212,20 @@ unsafe extern "C" fn write(bio: *mut Bio, from: *const c_char, length: c_int) ->
     let records = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), count) };
     // SAFETY: as in `read`.
     let written = unsafe { with_channel(bio, |channel| channel.outgoing.extend_from_slice(records)) };
-    if let Some(functions) = BIO.get() {
-        // SAFETY: as in `read`.
-        unsafe { (functions.clear_flags)(bio, BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY) };
-    }
     written.map_or(-1, |()| length)
 }
 
 unsafe extern "C" fn control(bio: *mut Bio, command: c_int, _number: c_long, _pointer: *mut c_void) -> c_long {
-    // SAFETY: as in `read`.
-    let sizes = unsafe { with_channel(bio, |channel| (channel.unread(), channel.outgoing())) };
-    let (unread, outgoing) = sizes.unwrap_or_default();
-    match command {
-        BIO_CTRL_FLUSH => 1,
-        BIO_CTRL_PENDING => c_long::try_from(unread).unwrap_or(c_long::MAX),
-        BIO_CTRL_WPENDING => c_long::try_from(outgoing).unwrap_or(c_long::MAX),
+    let count = match command {
+        BIO_CTRL_FLUSH => return 1,
+        // SAFETY: as in `read`.
+        BIO_CTRL_PENDING => unsafe { with_channel(bio, |channel| channel.unread()) },
+        // SAFETY: as in `read`.
+        BIO_CTRL_WPENDING => unsafe { with_channel(bio, |channel| channel.outgoing()) },
         // Everything else, among it the questions for kTLS: no.
-        _ => 0,
-    }
+        _ => return 0,
+    };
+    c_long::try_from(count.unwrap_or_default()).unwrap_or(c_long::MAX)
 }
 
 unsafe extern "C" fn destroy(bio: *mut Bio) -> c_int {

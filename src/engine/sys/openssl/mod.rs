@@ -56,6 +56,7 @@ macro_rules! functions {
 functions! {
     OpenSSL_version_num() -> c_ulong;
     OpenSSL_version(c_int) -> *const c_char;
+    ERR_peek_error() -> c_ulong;
     ERR_clear_error();
     BIO_get_new_index() -> c_int;
     BIO_meth_new(c_int, *const c_char) -> *mut BioMethod;
@@ -76,6 +77,7 @@ functions! {
     SSL_set0_rbio(*mut Ssl, *mut Bio);
     SSL_set0_wbio(*mut Ssl, *mut Bio);
     SSL_set_read_ahead(*mut Ssl, c_int);
+    SSL_ctrl(*mut Ssl, c_int, c_long, *mut c_void) -> c_long;
     SSL_do_handshake(*mut Ssl) -> c_int;
     SSL_read_ex(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int;
     SSL_write_ex(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;
