@@ -245,3 +245,100 @@ impl TlsCore {
         std::mem::replace(&mut self.reading_paused, false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrapped() -> TlsCore {
+        let mut core = TlsCore::new(false);
+        assert!(core.start());
+        assert_eq!(core.drive(), Drive::Handshake);
+        assert!(core.handshake_done());
+        assert!(core.tell_connected());
+        assert!(!core.tell_connected());
+        core
+    }
+
+    #[test]
+    fn an_orderly_life_goes_through_all_states() {
+        let mut core = wrapped();
+        assert_eq!((core.state(), core.drive()), (State::Wrapped, Drive::Read));
+        assert_eq!(core.close(), CloseAction::Flush);
+        assert_eq!((core.close(), core.drive()), (CloseAction::Nothing, Drive::Flush));
+        assert!(core.shutdown_overdue() && !core.takes_writes());
+        assert!(core.flushed());
+        assert!(!core.flushed());
+        assert_eq!(core.drive(), Drive::Shutdown);
+        assert!(core.tell_eof());
+        assert!(!core.tell_eof());
+        assert!(core.connection_lost());
+        assert!(!core.connection_lost());
+        assert_eq!((core.state(), core.drive()), (State::Unwrapped, Drive::Nothing));
+        assert!(!core.shutdown_overdue());
+    }
+
+    #[test]
+    fn a_handshake_that_ends_early_tells_the_protocol_nothing() {
+        let mut core = TlsCore::new(false);
+        assert!(core.start());
+        assert!(core.handshake_overdue() && core.takes_writes());
+        assert_eq!(core.read_eof(), EofAction::FailHandshake);
+        core.abort();
+        assert!(!core.handshake_overdue() && !core.handshake_done());
+        assert!(!core.connection_lost());
+        assert!(!core.start());
+        let mut closed = TlsCore::new(false);
+        closed.start();
+        assert_eq!(closed.close(), CloseAction::Abort);
+    }
+
+    #[test]
+    fn a_protocol_that_was_connected_before_tls_is_told_of_the_loss_only() {
+        let mut core = TlsCore::new(true);
+        assert!(core.start());
+        assert!(core.handshake_done());
+        assert!(!core.tell_connected());
+        assert!(core.connection_lost());
+        // Lost in the middle of the handshake: whoever waits for `start_tls` gets the error instead.
+        let mut cut = TlsCore::new(true);
+        cut.start();
+        assert!(!cut.connection_lost());
+    }
+
+    #[test]
+    fn the_end_of_the_stream_waits_for_a_protocol_that_does_not_read() {
+        let mut core = wrapped();
+        core.pause_reading();
+        assert_eq!(core.read_eof(), EofAction::KeepOpen);
+        assert!(core.is_at_end() && core.is_reading_paused());
+        assert!(core.resume_reading());
+        assert!(!core.resume_reading());
+        assert_eq!(core.drive(), Drive::Flush);
+        let mut reading = wrapped();
+        assert_eq!(reading.read_eof(), EofAction::Flush);
+        assert_eq!(reading.read_eof(), EofAction::WriteAndShutdown);
+        assert!(reading.flushed());
+        assert_eq!(reading.read_eof(), EofAction::Shutdown);
+        reading.abort();
+        assert_eq!(reading.read_eof(), EofAction::Nothing);
+    }
+
+    #[test]
+    fn an_abort_ends_every_state() {
+        let mut core = wrapped();
+        core.abort();
+        assert_eq!(core.close(), CloseAction::Nothing);
+        assert!(!core.takes_writes() && !core.flushed());
+        assert!(core.connection_lost());
+    }
+
+    #[test]
+    fn writes_after_the_end_warn_from_the_fifth_on() {
+        let mut core = wrapped();
+        core.abort();
+        assert!(core.connection_lost());
+        let warned: Vec<bool> = (0..7).map(|_| core.refuse_write()).collect();
+        assert_eq!(warned, [false, false, false, false, true, true, true]);
+    }
+}
