@@ -242,8 +242,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         TypeError if `transport` cannot be upgraded or `sslcontext` is no `ssl.SSLContext`; `ssl.SSLError` and
         ConnectionError if the handshake fails, which closes the connection.
         """
-        if not isinstance(sslcontext, _tls.ssl.SSLContext):
-            raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
+        _tls.check_context(sslcontext)
         if not getattr(transport, "_start_tls_compatible", False):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
         waiter = self.create_future()
