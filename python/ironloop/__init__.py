@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     tls_backend: str
     """How TLS records are made: "direct", by libssl itself, or "fallback", by `ssl.SSLObject`.
 
-    IRONLOOP_TLS=fallback in the environment asks for the latter; a Python whose `_ssl` is not what ironloop knows gets it.
+    IRONLOOP_TLS=fallback in the environment asks for the latter; a Python whose `_ssl` is unknown gets it.
     """
 
 __all__ = ["EventLoopPolicy", "Loop", "__version__", "install", "new_event_loop", "run", "tls_backend"]

@@ -1,7 +1,7 @@
 """What happens once per TLS connection, before its handshake: `start_tls` takes over from another transport.
 
-The connection itself is native (`_native.TlsConnection`, `_native.TlsTransport`). Nothing of asyncio is changed; a reader
-of its streams gives up the bytes that belong to the handshake, as CPython's own `start_tls` does since 3.13.
+The connection itself is native (`_native.TlsConnection`, `_native.TlsTransport`). Nothing of asyncio is changed;
+a reader of its streams gives up the bytes that belong to the handshake, as with CPython's own since 3.13.
 """
 
 from __future__ import annotations
