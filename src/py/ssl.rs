@@ -72,10 +72,10 @@ fn ensure(condition: bool, doubt: &str) -> Result<(), Doubt> {
     }
 }
 
-/// A session for a new `ssl.SSLObject`; `None`: it is not what the direct layer knows.
+/// A session for a new `ssl.SSLObject`, and the native object behind it; `None`: it is not what the direct layer knows.
 ///
-/// The caller keeps `object` alive as long as the session, and calls the session attached and one at a time.
-pub fn session(object: &Bound<'_, PyAny>) -> Option<Session> {
+/// The caller keeps both alive as long as the session, and calls the session attached and one at a time.
+pub fn session(object: &Bound<'_, PyAny>) -> Option<(Session, Py<PyAny>)> {
     let py = object.py();
     let Backend::Direct { library, object_class, socket_class } = backend(py) else { return None };
     if !object.get_type().is(object_class) {
@@ -92,7 +92,8 @@ pub fn session(object: &Bound<'_, PyAny>) -> Option<Session> {
         return None;
     }
     // SAFETY: as above; the handshake of a new object has not begun. The rest is the caller's promise.
-    unsafe { Session::attach(library, ssl) }
+    let session = unsafe { Session::attach(library, ssl) }?;
+    Some((session, socket.unbind()))
 }
 
 /// A field of an object; `None` when the object is too small to have it.

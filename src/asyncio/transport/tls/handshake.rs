@@ -104,6 +104,8 @@ impl TlsConnection {
             extra.set_item(key, object.call_method0(method)?)?;
         }
         extra.set_item(intern!(py, "ssl_object"), object)?;
+        // The kernel has no part in it: records are made here.
+        extra.set_item(intern!(py, "ktls"), false)?;
         Ok(extra)
     }
 

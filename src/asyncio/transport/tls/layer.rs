@@ -5,7 +5,7 @@
 //! `SSL` and calls libssl; the fallback calls the object.
 //!
 //! Both may run the user's Python code, so no state is lent while they are called. On free-threaded builds
-//! the object's critical section is what `_ssl`'s own methods take.
+//! the critical section of its native half is what `_ssl`'s own methods take.
 
 use std::mem::MaybeUninit;
 
@@ -32,6 +32,8 @@ pub enum Layer {
         // Dropped before the object that its callbacks need.
         session: Session,
         object: Py<PyAny>,
+        /// The object's `_sslobj`, of which free-threaded builds lock what its methods lock.
+        native: Py<PyAny>,
     },
     Fallback {
         object: Py<PyAny>,
@@ -86,7 +88,7 @@ impl Layer {
         keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
         let object = context.call_method(intern!(py, "wrap_bio"), (&incoming, &outgoing), Some(&keywords))?;
         Ok(match ssl::session(&object) {
-            Some(session) => Self::Direct { session, object: object.unbind() },
+            Some((session, native)) => Self::Direct { session, object: object.unbind(), native },
             None => Self::Fallback {
                 object: object.unbind(),
                 incoming: incoming.unbind(),
@@ -110,7 +112,10 @@ impl Layer {
 
     pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
-            Self::Direct { object, .. } => visit.call(object),
+            Self::Direct { object, native, session: _ } => {
+                visit.call(object)?;
+                visit.call(native)
+            }
             Self::Fallback { object, incoming, outgoing, records: _ } => {
                 visit.call(object)?;
                 visit.call(incoming)?;
@@ -186,15 +191,15 @@ impl<'py> Attached<'_, 'py> {
     }
 
     #[inline]
-    fn exclusively<R>(&self, object: &Py<PyAny>, body: impl FnOnce() -> R) -> R {
+    fn exclusively<R>(&self, native: &Py<PyAny>, body: impl FnOnce() -> R) -> R {
         #[cfg(Py_GIL_DISABLED)]
         {
             use pyo3::sync::critical_section::with_critical_section;
-            with_critical_section(object.bind(self.1), body)
+            with_critical_section(native.bind(self.1), body)
         }
         #[cfg(not(Py_GIL_DISABLED))]
         {
-            let _ = object;
+            let _ = native;
             body()
         }
     }
@@ -240,7 +245,7 @@ impl RecordLayer for Attached<'_, '_> {
     fn handshake(&self) -> PyResult<Step> {
         let name = intern!(self.1, "do_handshake");
         match self.0 {
-            Layer::Direct { session, object } => match self.exclusively(object, || session.handshake()) {
+            Layer::Direct { session, object, native } => match self.exclusively(native, || session.handshake()) {
                 Ok(Step::WantsMore) => Ok(Step::WantsMore),
                 // What the user's callbacks raised on the way waits in the object and comes out of this call.
                 Ok(Step::Done) => object.bind(self.1).call_method0(name).map(|_| Step::Done),
@@ -255,8 +260,8 @@ impl RecordLayer for Attached<'_, '_> {
         let py = self.1;
         let name = intern!(py, "read");
         match self.0 {
-            Layer::Direct { session, object } => self
-                .exclusively(object, || session.read(into))
+            Layer::Direct { session, object, native } => self
+                .exclusively(native, || session.read(into))
                 .map_err(|_| self.error(object, |object| object.call_method1(name, (1,)))),
             Layer::Fallback { object, .. } => {
                 let wanted = into.len().min(FALLBACK_READ).into_pyobject(py)?.into_any();
@@ -278,8 +283,8 @@ impl RecordLayer for Attached<'_, '_> {
         let py = self.1;
         let name = intern!(py, "write");
         match self.0 {
-            Layer::Direct { session, object } => self
-                .exclusively(object, || session.write(plaintext))
+            Layer::Direct { session, object, native } => self
+                .exclusively(native, || session.write(plaintext))
                 .map_err(|_| self.error(object, |object| object.call_method1(name, (PyBytes::new(py, b"x"),)))),
             Layer::Fallback { object, .. } => {
                 let piece = PyBytes::new(py, &plaintext[..plaintext.len().min(FALLBACK_WRITE)]).into_any();
@@ -294,8 +299,8 @@ impl RecordLayer for Attached<'_, '_> {
     fn shutdown(&self) -> PyResult<Step> {
         let name = intern!(self.1, "unwrap");
         match self.0 {
-            Layer::Direct { session, object } => self
-                .exclusively(object, || session.shutdown())
+            Layer::Direct { session, object, native } => self
+                .exclusively(native, || session.shutdown())
                 .map_err(|_| self.error(object, |object| object.call_method0(name))),
             Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
         }

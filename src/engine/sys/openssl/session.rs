@@ -51,6 +51,8 @@ pub struct Session {
     patience: AtomicU8,
     /// The buffers are kept.
     keeps_buffers: AtomicBool,
+    /// An operation runs.
+    busy: AtomicBool,
 }
 
 // SAFETY: an SSL and a BIO belong to no thread. That only one thread at a time uses them is the contract of `attach`.
@@ -73,8 +75,14 @@ impl Session {
             unsafe { (functions.BIO_free)(bio.as_ptr()) };
             return None;
         }
-        let session =
-            Self { library, ssl, bio, patience: AtomicU8::new(READS_OF_BUSY), keeps_buffers: AtomicBool::new(false) };
+        let session = Self {
+            library,
+            ssl,
+            bio,
+            patience: AtomicU8::new(READS_OF_BUSY),
+            keeps_buffers: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+        };
         for set_bio in [functions.SSL_set0_rbio, functions.SSL_set0_wbio] {
             // SAFETY: the BIO is live; the SSL gets a reference of its own for each direction.
             if unsafe { (functions.BIO_up_ref)(bio.as_ptr()) } != 1 {
@@ -146,6 +154,22 @@ impl Session {
     }
 }
 
+/// An operation that runs. OpenSSL's are not re-entrant; one that a callback of another asks for has to wait.
+struct Busy<'a>(&'a AtomicBool);
+
+impl<'a> Busy<'a> {
+    #[inline]
+    fn begin(session: &'a Session) -> Option<Self> {
+        (!session.busy.swap(true, Ordering::Acquire)).then(|| Self(&session.busy))
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
 impl Failure {
     fn wants_more(self) -> bool {
         matches!(self.code, SSL_ERROR_WANT_READ | SSL_ERROR_WANT_WRITE)
@@ -180,6 +204,7 @@ impl RecordLayer for Session {
     }
 
     fn handshake(&self) -> Result<Step, Failure> {
+        let Some(_busy) = Busy::begin(self) else { return Ok(Step::WantsMore) };
         self.forget_errors();
         // SAFETY: live.
         let result = unsafe { (self.library.functions.SSL_do_handshake)(self.ssl.as_ptr()) };
@@ -193,6 +218,7 @@ impl RecordLayer for Session {
     }
 
     fn read(&self, into: &mut [MaybeUninit<u8>]) -> Result<Read, Failure> {
+        let Some(_busy) = Busy::begin(self) else { return Ok(Read::WantsMore) };
         self.forget_errors();
         let mut count = 0;
         // SAFETY: live; the buffer is valid for writes of its length.
@@ -223,6 +249,7 @@ impl RecordLayer for Session {
         if plaintext.is_empty() {
             return Ok(Write::Taken(0));
         }
+        let Some(_busy) = Busy::begin(self) else { return Ok(Write::WantsMore) };
         self.forget_errors();
         let records = plaintext.len().div_ceil(LARGEST_RECORD);
         self.channel(|channel| channel.reserve(plaintext.len() + records * RECORD_OVERHEAD));
@@ -246,6 +273,7 @@ impl RecordLayer for Session {
     }
 
     fn shutdown(&self) -> Result<Step, Failure> {
+        let Some(_busy) = Busy::begin(self) else { return Ok(Step::WantsMore) };
         // The first call sends close_notify and answers 0, the second looks for the peer's; as `_ssl` does, not more than twice.
         for _ in 0..2 {
             self.forget_errors();
