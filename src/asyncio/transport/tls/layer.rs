@@ -131,20 +131,31 @@ pub struct Attached<'a, 'py>(&'a Layer, Python<'py>);
 impl<'py> Attached<'_, 'py> {
     /// Makes the exception of a failed operation the way `_ssl` makes it: repeated on the Python object, the operation
     /// fails at once, for the reason that is in the thread's error queue still.
+    ///
+    /// With some errors (bytes that are no TLS at all, from OpenSSL 3.2 on) the connection goes on as if nothing had been, and
+    /// wants more of them. Those are put into words here.
     fn error(
         &self,
+        session: &Session,
+        failure: Failure,
         object: &Py<PyAny>,
         repeat: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
     ) -> PyErr {
         let py = self.1;
-        let Err(error) = repeat(object.bind(py)) else {
-            let text = "A failure in the SSL library occurred";
-            return match names(py).and_then(|names| names.error.bind(py).call1((text,))) {
-                Ok(error) => PyErr::from_value(error),
-                Err(error) => error,
-            };
+        let reason = session.reason(failure);
+        let line = match repeat(object.bind(py)) {
+            Ok(_) => String::new(),
+            Err(error) => match names(py) {
+                Ok(names) if error.is_instance(py, names.want_read.bind(py)) => error
+                    .value(py)
+                    .to_string()
+                    .rsplit_once(" (")
+                    .map(|(_, line)| format!(" ({line}"))
+                    .unwrap_or_default(),
+                _ => return error,
+            },
         };
-        error
+        ssl_error(py, reason, &line).unwrap_or_else(|error| error)
     }
 
     /// The fallback's `object.name(argument)`; `None`: it wants more ciphertext. What it has to say is in `records` then.
@@ -205,6 +216,21 @@ impl<'py> Attached<'_, 'py> {
     }
 }
 
+/// An `ssl.SSLError` as `_ssl` words it; `line` says where in its source, in parentheses.
+fn ssl_error(py: Python<'_>, reason: Option<String>, line: &str) -> PyResult<PyErr> {
+    const SSL_ERROR_SSL: i32 = 1;
+    let class = names(py)?.error.bind(py);
+    let Some(reason) = reason else {
+        let text = format!("A failure in the SSL library occurred{line}");
+        return Ok(PyErr::from_value(class.call1((SSL_ERROR_SSL, text))?));
+    };
+    let name = reason.to_uppercase().replace([' ', '-', '/'], "_");
+    let error = class.call1((SSL_ERROR_SSL, format!("[SSL: {name}] {reason}{line}")))?;
+    error.setattr(intern!(py, "library"), intern!(py, "SSL"))?;
+    error.setattr(intern!(py, "reason"), name)?;
+    Ok(PyErr::from_value(error))
+}
+
 fn step<T>(outcome: Option<T>) -> Step {
     outcome.map_or(Step::WantsMore, |_| Step::Done)
 }
@@ -249,7 +275,7 @@ impl RecordLayer for Attached<'_, '_> {
                 Ok(Step::WantsMore) => Ok(Step::WantsMore),
                 // What the user's callbacks raised on the way waits in the object and comes out of this call.
                 Ok(Step::Done) => object.bind(self.1).call_method0(name).map(|_| Step::Done),
-                Err(Failure { .. }) => Err(self.error(object, |object| object.call_method0(name))),
+                Err(failure) => Err(self.error(session, failure, object, |object| object.call_method0(name))),
             },
             Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
         }
@@ -262,7 +288,7 @@ impl RecordLayer for Attached<'_, '_> {
         match self.0 {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.read(into))
-                .map_err(|_| self.error(object, |object| object.call_method1(name, (1,)))),
+                .map_err(|failure| self.error(session, failure, object, |object| object.call_method1(name, (1,)))),
             Layer::Fallback { object, .. } => {
                 let wanted = into.len().min(FALLBACK_READ).into_pyobject(py)?.into_any();
                 let Some(data) = self.ask(object, name, Some(wanted))? else { return Ok(Read::WantsMore) };
@@ -283,9 +309,11 @@ impl RecordLayer for Attached<'_, '_> {
         let py = self.1;
         let name = intern!(py, "write");
         match self.0 {
-            Layer::Direct { session, object, native } => self
-                .exclusively(native, || session.write(plaintext))
-                .map_err(|_| self.error(object, |object| object.call_method1(name, (PyBytes::new(py, b"x"),)))),
+            Layer::Direct { session, object, native } => {
+                self.exclusively(native, || session.write(plaintext)).map_err(|failure| {
+                    self.error(session, failure, object, |object| object.call_method1(name, (PyBytes::new(py, b"x"),)))
+                })
+            }
             Layer::Fallback { object, .. } => {
                 let piece = PyBytes::new(py, &plaintext[..plaintext.len().min(FALLBACK_WRITE)]).into_any();
                 match self.ask(object, name, Some(piece))? {
@@ -301,7 +329,7 @@ impl RecordLayer for Attached<'_, '_> {
         match self.0 {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.shutdown())
-                .map_err(|_| self.error(object, |object| object.call_method0(name))),
+                .map_err(|failure| self.error(session, failure, object, |object| object.call_method0(name))),
             Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
         }
     }

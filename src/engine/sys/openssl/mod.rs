@@ -10,7 +10,6 @@ mod channel;
 mod session;
 
 use std::ffi::{c_char, c_int, c_long, c_ulong, c_void, CStr};
-use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 pub use session::{Failure, Session};
@@ -57,6 +56,8 @@ functions! {
     OpenSSL_version_num() -> c_ulong;
     OpenSSL_version(c_int) -> *const c_char;
     ERR_peek_error() -> c_ulong;
+    ERR_peek_last_error() -> c_ulong;
+    ERR_reason_error_string(c_ulong) -> *const c_char;
     ERR_clear_error();
     BIO_get_new_index() -> c_int;
     BIO_meth_new(c_int, *const c_char) -> *mut BioMethod;
@@ -149,18 +150,19 @@ impl Library {
         unsafe { CStr::from_ptr((self.functions.OpenSSL_version)(0)) }.to_string_lossy().into_owned()
     }
 
-    /// The shared object that a function of the library lies in; `None` when that is unknown.
-    pub fn origin(&self) -> Option<String> {
-        let mut info = MaybeUninit::<libc::Dl_info>::uninit();
-        let address = self.functions.SSL_do_handshake as *const c_void;
-        // SAFETY: dladdr writes the structure unless it answers 0.
-        if unsafe { libc::dladdr(address, info.as_mut_ptr()) } == 0 {
+    /// OpenSSL's words for an error of its SSL part; `None` for one of another part.
+    fn reason(&self, error: c_ulong) -> Option<String> {
+        const ERR_LIB_SSL: c_ulong = 20;
+        const FIRST_OF_3: c_ulong = 0x3000_0000;
+        // ERR_GET_LIB, a macro: 1.1.1 has 12 bits each for function and reason, 3.0 has 23 for the reason.
+        let shift = if self.version_number() >= FIRST_OF_3 { 23 } else { 24 };
+        if (error >> shift) & 0xff != ERR_LIB_SSL {
             return None;
         }
-        // SAFETY: written, see above.
-        let name = unsafe { info.assume_init() }.dli_fname;
-        // SAFETY: the loader's own string, valid as long as the object is loaded; that is for ever (see `find`).
-        (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+        // SAFETY: answers a static string that ends with a zero, or null.
+        let text = unsafe { (self.functions.ERR_reason_error_string)(error) };
+        // SAFETY: as above.
+        (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     }
 
     /// What an `SSL` says about itself.

@@ -7,7 +7,7 @@
 //! Errors stay in the thread's error queue, where the maker finds them and makes exceptions of them.
 #![expect(unsafe_code, reason = "OpenSSL's C API")]
 
-use std::ffi::{c_int, c_long};
+use std::ffi::{c_int, c_long, c_ulong};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -39,7 +39,9 @@ static KEEPERS: AtomicUsize = AtomicUsize::new(0);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Failure {
     /// What `SSL_get_error` said.
-    pub code: i32,
+    code: c_int,
+    /// The newest error in the queue.
+    error: c_ulong,
 }
 
 /// See the module's documentation.
@@ -145,7 +147,14 @@ impl Session {
 
     fn failure(&self, result: c_int) -> Failure {
         // SAFETY: live; `result` is what the last operation on it returned.
-        Failure { code: unsafe { (self.library.functions.SSL_get_error)(self.ssl.as_ptr(), result) } }
+        let code = unsafe { (self.library.functions.SSL_get_error)(self.ssl.as_ptr(), result) };
+        // SAFETY: has no preconditions.
+        Failure { code, error: unsafe { (self.library.functions.ERR_peek_last_error)() } }
+    }
+
+    /// Why an operation failed, in OpenSSL's words; `None` if the reason is not one of TLS.
+    pub fn reason(&self, failure: Failure) -> Option<String> {
+        self.library.reason(failure.error)
     }
 
     fn shutdown_state(&self) -> c_int {
