@@ -92,8 +92,12 @@ impl TlsConnection {
             }
             match stop {
                 Stop::Drained => return Ok(()),
-                Stop::Full if this.wants_data(py) == Some(ProtocolKind::Streaming) => {}
-                Stop::Full => return Ok(()),
+                // The callback may have paused, closed, or set another protocol.
+                Stop::Full => match this.wants_data(py) {
+                    Some(ProtocolKind::Buffered) => return Self::read_into_buffer(slf),
+                    Some(ProtocolKind::Streaming | ProtocolKind::Tls) => {}
+                    None => return Ok(()),
+                },
                 Stop::Closed => return Self::closed_by_peer(slf),
                 Stop::Failed(error) => return Err(error),
             }
