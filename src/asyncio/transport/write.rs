@@ -85,7 +85,7 @@ impl Outgoing for Data<'_, '_> {
     }
 }
 
-/// Taken as a whole when a part of it must be kept.
+/// Taken as a whole when a part of it must be kept, unless that would keep far more.
 impl Outgoing for Option<Vec<u8>> {
     #[inline]
     fn as_slice(&self) -> &[u8] {
@@ -93,7 +93,11 @@ impl Outgoing for Option<Vec<u8>> {
     }
 
     fn chunk_from(&mut self, offset: usize) -> (SendChunk, usize) {
-        (SendChunk::Grown(self.take().unwrap_or_default()), offset)
+        match self {
+            // Memory that is used again and again: what waits in a queue is not to keep that much of it.
+            Some(records) if records.capacity() / 2 > records.len() => (SendChunk::Owned(records[offset..].into()), 0),
+            _ => (SendChunk::Grown(self.take().unwrap_or_default()), offset),
+        }
     }
 }
 

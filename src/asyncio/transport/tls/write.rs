@@ -107,6 +107,11 @@ impl TlsConnection {
         let py = slf.py();
         let this = slf.get();
         let records = this.records(py);
+        if records.outgoing() == 0 {
+            // Memory of the loop's: an idle connection keeps none.
+            let spare = this.event_loop.get().tls_buffers.with(py, |buffers| buffers.take_output());
+            drop(records.take_outgoing(spare));
+        }
         let mut waiting = false;
         for piece in pieces {
             let bytes = piece.as_slice();
@@ -158,9 +163,8 @@ impl TlsConnection {
         if records.outgoing() > 0 && !this.inner.with(py, |inner| inner.lower_full) {
             match this.lower(py) {
                 Some(Lower::Native(transport)) => {
+                    let data = records.take_outgoing(Vec::new());
                     let buffers = &this.event_loop.get().tls_buffers;
-                    let spare = buffers.with(py, |buffers| buffers.take_output());
-                    let data = records.take_outgoing(spare);
                     if let Some(sent) = StreamTransport::write_records(transport.bind(py), data)? {
                         buffers.with(py, |buffers| buffers.return_output(sent));
                     }

@@ -78,11 +78,20 @@ pub fn method(functions: &Functions) -> Option<*mut BioMethod> {
     complete.then_some(method)
 }
 
+/// How a channel is shared between its session and the BIO's callbacks.
+///
+/// Whoever has a GIL holds it in both, which is the contract of `Session::attach`. Without one, other threads may ask a
+/// session for the size of a buffer while an operation runs, so there is a lock; no closure calls anything that locks.
+#[cfg(not(Py_GIL_DISABLED))]
+type Shared = std::cell::UnsafeCell<Channel>;
+#[cfg(Py_GIL_DISABLED)]
+type Shared = std::sync::Mutex<Channel>;
+
 /// A BIO with a channel; the caller owns the one reference to it.
 pub fn new_bio(functions: &Functions, method: *const BioMethod) -> Option<NonNull<Bio>> {
     // SAFETY: `method` came from `method()`.
     let bio = NonNull::new(unsafe { (functions.BIO_new)(method) })?;
-    let channel = Box::into_raw(Box::<Channel>::default());
+    let channel = Box::into_raw(Box::new(Shared::new(Channel::default())));
     // SAFETY: a BIO of ours; from here on `destroy` frees the channel.
     unsafe { (functions.BIO_set_data)(bio.as_ptr(), channel.cast()) };
     // SAFETY: as above.
@@ -98,9 +107,18 @@ pub fn new_bio(functions: &Functions, method: *const BioMethod) -> Option<NonNul
 pub unsafe fn with_channel<R>(bio: *mut Bio, body: impl FnOnce(&mut Channel) -> R) -> Option<R> {
     let functions = BIO.get()?;
     // SAFETY: passed on to the caller.
-    let channel = unsafe { (functions.data)(bio) }.cast::<Channel>();
-    // SAFETY: null, or the box that `new_bio` put there; exclusive by the caller's promise.
-    unsafe { channel.as_mut() }.map(body)
+    let shared = unsafe { (functions.data)(bio) }.cast::<Shared>();
+    // SAFETY: null, or the box that `new_bio` put there, which lives as long as the BIO.
+    let shared = unsafe { shared.as_ref() }?;
+    #[cfg(not(Py_GIL_DISABLED))]
+    {
+        // SAFETY: exclusive by the caller's promise.
+        Some(body(unsafe { &mut *shared.get() }))
+    }
+    #[cfg(Py_GIL_DISABLED)]
+    {
+        Some(body(&mut shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)))
+    }
 }
 
 impl Channel {
@@ -231,7 +249,7 @@ unsafe extern "C" fn control(bio: *mut Bio, command: c_int, _number: c_long, _po
 unsafe extern "C" fn destroy(bio: *mut Bio) -> c_int {
     let Some(functions) = BIO.get() else { return 0 };
     // SAFETY: a BIO of ours that is about to be freed.
-    let channel = unsafe { (functions.data)(bio) }.cast::<Channel>();
+    let channel = unsafe { (functions.data)(bio) }.cast::<Shared>();
     // SAFETY: as above.
     unsafe { (functions.set_data)(bio, ptr::null_mut()) };
     if !channel.is_null() {

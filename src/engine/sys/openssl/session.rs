@@ -85,14 +85,16 @@ impl Session {
             keeps_buffers: AtomicBool::new(false),
             busy: AtomicBool::new(false),
         };
-        for set_bio in [functions.SSL_set0_rbio, functions.SSL_set0_wbio] {
-            // SAFETY: the BIO is live; the SSL gets a reference of its own for each direction.
+        for _direction in 0..2 {
+            // SAFETY: the BIO is live. A reference that is lost on the way out would leak, no more.
             if unsafe { (functions.BIO_up_ref)(bio.as_ptr()) } != 1 {
                 return None;
             }
-            // SAFETY: both are live; the reference taken above is given away.
-            unsafe { set_bio(ssl.as_ptr(), bio.as_ptr()) };
         }
+        // SAFETY: both are live; one of the references taken above is given away.
+        unsafe { (functions.SSL_set0_rbio)(ssl.as_ptr(), bio.as_ptr()) };
+        // SAFETY: as above.
+        unsafe { (functions.SSL_set0_wbio)(ssl.as_ptr(), bio.as_ptr()) };
         // Reading ahead is for sockets, where it saves system calls. Here it would copy, and hide bytes from `unread`.
         // SAFETY: live.
         unsafe { (functions.SSL_set_read_ahead)(ssl.as_ptr(), 0) };
