@@ -1,6 +1,6 @@
 """The programs that are measured: each runs on whatever loop it is given.
 
-A *server* program listens, prints its port and serves until it is killed; the load client measures it.
+A *server* program listens, prints its port or path and serves until it is killed; the load client measures it.
 An *inner* program does a fixed amount of work and returns how many operations it did; the harness divides
 by the time that `measure` took.
 """
@@ -8,6 +8,10 @@ by the time that `measure` took.
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
+import socket
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -51,6 +55,14 @@ class Pipelined(asyncio.Protocol):
         self.rest = data[whole:]
 
 
+class DatagramEcho(asyncio.DatagramProtocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(data, addr)
+
+
 async def _serve(factory: Callable[[], asyncio.BaseProtocol]) -> None:
     server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -67,6 +79,31 @@ async def serve_buffered(size: int) -> None:
 
 async def serve_pipelined(size: int) -> None:
     await _serve(Pipelined)
+
+
+async def serve_unix(size: int) -> None:
+    directory = tempfile.mkdtemp(prefix="ironloop-bench-")  # run.py removes it
+    path = os.path.join(directory, "socket")
+    try:
+        server = await asyncio.get_running_loop().create_unix_server(Echo, path)
+    except NotImplementedError:
+        os.rmdir(directory)
+        raise
+    print(path, flush=True)
+    await asyncio.get_running_loop().create_future()
+    server.close()
+
+
+async def serve_datagrams(size: int) -> None:
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # room for all datagrams of all windows
+    sock.bind(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    transport, _ = await loop.create_datagram_endpoint(DatagramEcho, sock=sock)
+    print(port, flush=True)
+    await loop.create_future()
+    transport.close()
 
 
 async def serve_streams(size: int) -> None:
@@ -182,13 +219,21 @@ async def executor(count: int) -> None:
         await loop.run_in_executor(None, int)
 
 
-def measure(loop: asyncio.AbstractEventLoop, program: Callable[[int], Awaitable[None]], count: int) -> float:
-    """Operations per second; a tenth of the work comes first, to warm up."""
+def cpu_seconds() -> float:
+    """Of this process and of the children that have ended."""
+    usages = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
-    async def run() -> float:
-        await program(max(count // 10, 1000))
-        start = time.perf_counter()
+
+def measure(
+    loop: asyncio.AbstractEventLoop, program: Callable[[int], Awaitable[None]], count: int
+) -> tuple[float, float]:
+    """Operations per second, and per second of CPU time; a tenth of the work comes first, to warm up."""
+
+    async def run() -> tuple[float, float]:
+        await program(max(count // 10, 1))
+        start, cpu = time.perf_counter(), cpu_seconds()
         await program(count)
-        return count / (time.perf_counter() - start)
+        return count / (time.perf_counter() - start), count / (cpu_seconds() - cpu)
 
     return loop.run_until_complete(run())

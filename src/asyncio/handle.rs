@@ -22,7 +22,7 @@ use pyo3::types::{PyString, PyTuple};
 use crate::asyncio::callback::Call;
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine::time::timer_heap::TimerKey;
-use crate::py::class::{FreeList, FreeObjects};
+use crate::py::class::{track, untrack, FreeList, FreeObjects};
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 
@@ -86,6 +86,7 @@ impl HandleCore {
             let repr = slf.repr()?.unbind();
             self.debug.with(py, |debug| debug.get_or_insert_default().repr = Some(repr));
         }
+        track(slf);
         // Dropped outside: freeing the callback may run any code.
         drop(self.call.with(py, Option::take));
         Ok(true)
@@ -136,6 +137,22 @@ impl HandleCore {
 #[pyclass(frozen, weakref, module = "ironloop._native")]
 pub struct Handle {
     pub core: HandleCore,
+}
+
+impl Handle {
+    /// A handle for the ready queue.
+    ///
+    /// `running`: the loop runs, so it is alive, and with it everything in its queue: the collector need not look at the
+    /// handle until it has run, was cancelled, or the run ends. Most handles are freed before that, and a burst of
+    /// callbacks is not visited in each of the collections that it brings about.
+    #[inline]
+    pub fn scheduled(py: Python<'_>, core: HandleCore, running: bool) -> PyResult<Py<Self>> {
+        let handle = Bound::new(py, Self { core })?;
+        if running {
+            untrack(&handle);
+        }
+        Ok(handle.unbind())
+    }
 }
 
 impl FreeList for Handle {

@@ -35,6 +35,38 @@ pub fn new_with_dict<C: PyClass<BaseType = pyo3::PyAny>>(py: Python<'_>, value: 
     instance
 }
 
+/// Takes an object out of the collector's lists, for as long as it cannot be garbage.
+///
+/// The collector then neither visits it nor counts its references, so what it refers to counts as alive. Whoever calls
+/// this calls `track` before the object may become part of a cycle that nobody else keeps alive.
+#[inline]
+pub fn untrack<C>(object: &Bound<'_, C>) {
+    if cfg!(not(Py_GIL_DISABLED)) {
+        // SAFETY: attached; an object of a collected class, initialised; doing it twice does no harm.
+        unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+    }
+}
+
+/// The opposite of `untrack`. Does nothing if the collector knows the object; runs no Python code.
+#[inline]
+pub fn track<C>(object: &Bound<'_, C>) {
+    // SAFETY: attached; an object of a collected class, initialised, and not tracked when it is to be.
+    unsafe {
+        if cfg!(not(Py_GIL_DISABLED)) && ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
+            ffi::PyObject_GC_Track(object.as_ptr().cast());
+        }
+    }
+}
+
+/// `track`, if somebody besides the caller holds the object: otherwise it is about to be freed.
+#[inline]
+pub fn track_if_shared<C>(object: &Bound<'_, C>) {
+    // SAFETY: attached; a live object.
+    if unsafe { ffi::Py_REFCNT(object.as_ptr()) } > 1 {
+        track(object);
+    }
+}
+
 /// A class with a finalizer, see `install_finalizer`.
 pub trait Finalize: PyClass + PyTypeInfo {
     /// Runs once, when the object is about to be freed; it may bring it back to life. Exceptions are

@@ -448,11 +448,12 @@ def test_a_stream_reader_pauses_the_pipe_at_its_limit(run, loop, pipe):
         stream = asyncio.StreamReader(limit=100)
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe[0])
         _, writer = await connected_writer(loop, pipe[1])
-        writer.write(MESSAGE)
+        message = MESSAGE * 10  # more than any pipe holds
+        writer.write(message)
         sent = loop.create_task(writer.drain())
         await turns()
         assert not sent.done(), "a reader with a limit of 100 bytes took everything"
-        assert await stream.readexactly(len(MESSAGE)) == MESSAGE
+        assert await stream.readexactly(len(message)) == message
         await sent
         transport.close()
         writer.close()

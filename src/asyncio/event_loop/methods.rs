@@ -98,7 +98,7 @@ impl FastMethod<LoopCore> for CallSoon {
         LoopCore::check_callback(slf, callback, "call_soon", true)?;
         let args = bound.args(py)?;
         let core = LoopCore::new_handle_core(slf, callback, args, bound.context)?;
-        let handle = Py::new(py, Handle { core })?;
+        let handle = Handle::scheduled(py, core, this.spares_handles())?;
         this.push(py, Entry::Handle(handle.clone_ref(py)));
         Ok(handle.into_any())
     }
@@ -119,7 +119,7 @@ impl FastMethod<LoopCore> for CallSoonThreadsafe {
         LoopCore::check_callback(slf, callback, "call_soon_threadsafe", false)?;
         let args = bound.args(py)?;
         let core = LoopCore::new_handle_core(slf, callback, args, bound.context)?;
-        let handle = Py::new(py, Handle { core })?;
+        let handle = Handle::scheduled(py, core, slf.get().spares_handles())?;
         let entry = Entry::Handle(handle.clone_ref(py));
         if slf.get().runs_here() {
             slf.get().push(py, entry);

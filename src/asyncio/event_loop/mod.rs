@@ -80,6 +80,8 @@ pub struct LoopCore {
     debug: AtomicBool,
     /// `threading.get_ident()` of the thread that runs the loop, 0 when it is not running.
     thread: AtomicU64,
+    /// Turns are run: the loop, and what is in its queue, is alive.
+    turning: AtomicBool,
     /// Counts callbacks; tells a transport whether two writes belong to the same one.
     epoch: AtomicU64,
     /// `State::flush` is not empty.
@@ -130,6 +132,12 @@ impl LoopCore {
     #[inline]
     pub fn runs_here(&self) -> bool {
         self.thread.load(Ordering::Relaxed) == thread_ident()
+    }
+
+    /// Whether handles in the queue can do without the collector, see `Handle::scheduled`.
+    #[inline]
+    fn spares_handles(&self) -> bool {
+        self.turning.load(Ordering::Relaxed) && !self.is_debug()
     }
 
     /// The number of the callback that runs now.
@@ -227,6 +235,7 @@ impl LoopCore {
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             thread: AtomicU64::new(0),
+            turning: AtomicBool::new(false),
             epoch: AtomicU64::new(1),
             flush_pending: AtomicBool::new(false),
         })

@@ -12,6 +12,16 @@ use crate::asyncio::callback::{Args, BoundArgs, BoundCall, Call};
 use crate::asyncio::handle::{Handle, HandleCore, TimerHandle};
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::Readiness;
+use crate::py::class::{track, track_if_shared};
+
+/// Makes the handles in a queue known to the collector: the run is over, and the loop may become garbage.
+pub fn track_handles<'a>(py: Python<'_>, entries: impl Iterator<Item = &'a Entry>) {
+    for entry in entries {
+        if let Entry::Handle(handle) = entry {
+            track(handle.bind(py));
+        }
+    }
+}
 
 /// Something that is ready to run.
 pub enum Entry {
@@ -66,9 +76,15 @@ impl Entry {
             }
             Self::Handle(handle) => {
                 let handle = handle.into_bound(py);
-                match handle.get().core.run(py) {
+                let outcome = handle.get().core.run(py);
+                // From now on somebody else keeps it, or nobody: see `Handle::scheduled`.
+                track_if_shared(&handle);
+                match outcome {
                     Ok(()) => Ok(()),
-                    Err(error) => report::callback_failed(event_loop, handle.as_any(), error),
+                    Err(error) => {
+                        track(&handle);
+                        report::callback_failed(event_loop, handle.as_any(), error)
+                    }
                 }
             }
             Self::Timer(timer) => {
@@ -94,7 +110,11 @@ impl Entry {
             }
             Self::Handle(handle) if handle.get().core.is_cancelled() => return Ok(()),
             Self::Timer(timer) if timer.get().core.is_cancelled() => return Ok(()),
-            Self::Handle(handle) => handle.into_bound(py).into_any(),
+            Self::Handle(handle) => {
+                let handle = handle.into_bound(py);
+                track(&handle);
+                handle.into_any()
+            }
             Self::Timer(timer) => timer.into_bound(py).into_any(),
             Self::Foreign(handle) => {
                 let handle = handle.into_bound(py);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::ready::Entry;
+use super::ready::{track_handles, Entry};
 use super::LoopCore;
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::reactor::registry::Token;
@@ -61,6 +61,7 @@ impl LoopCore {
             .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
         let mut run =
             Run { reactor: &reactor, events, busy_turns: 0, untimed_turns: 0, last_look_ns: 0, last_poll_ns: 0 };
+        this.turning.store(true, Ordering::Relaxed);
         let outcome = loop {
             if let Err(error) = this.turn(slf, &mut run) {
                 break Err(error);
@@ -69,7 +70,12 @@ impl LoopCore {
                 break Ok(());
             }
         };
-        this.state(py, |state| state.events = Some(run.events));
+        this.turning.store(false, Ordering::Relaxed);
+        this.drain_inbox(py);
+        this.state(py, |state| {
+            state.events = Some(run.events);
+            track_handles(py, state.ready.iter());
+        });
         outcome
     }
 

@@ -14,9 +14,6 @@ use crate::engine::stream::read_size::ReadPlan;
 use crate::engine::sys::file;
 use crate::py::buffer::bytes_filled_by;
 
-/// What one call of asyncio's loop receives at the most.
-const LARGEST_READ: usize = 256 * 1024;
-
 /// How a read into memory ended.
 pub enum Received<T> {
     Data(T),
@@ -25,7 +22,8 @@ pub enum Received<T> {
     Failed(engine::Error),
 }
 
-/// Receives once; returns also how much would have found room.
+/// Receives once, at most `largest` bytes or those that fit into the loop's buffer; returns also how much would have
+/// found room.
 ///
 /// # Errors
 /// `MemoryError`.
@@ -35,10 +33,11 @@ pub fn receive<'py>(
     event_loop: &LoopCore,
     fd: RawFd,
     plan: ReadPlan,
+    largest: usize,
 ) -> PyResult<(Received<Bound<'py, PyAny>>, usize)> {
     match plan {
         ReadPlan::Scratch => Ok(receive_small(py, event_loop, fd)),
-        ReadPlan::Exact => receive_large(py, event_loop, fd),
+        ReadPlan::Exact => receive_large(py, event_loop, fd, largest),
     }
 }
 
@@ -58,12 +57,13 @@ fn receive_large<'py>(
     py: Python<'py>,
     event_loop: &LoopCore,
     fd: RawFd,
+    largest: usize,
 ) -> PyResult<(Received<Bound<'py, PyAny>>, usize)> {
     let available = file::bytes_available(fd).unwrap_or_default();
     if available == 0 {
         return Ok(receive_small(py, event_loop, fd));
     }
-    let capacity = available.min(LARGEST_READ);
+    let capacity = available.min(largest);
     let outcome = bytes_filled_by(py, capacity, |memory| file::read_uninit(fd, memory).map_err(ReceiveError::Kernel));
     let received = match outcome {
         Ok(data) if data.len()? == 0 => Received::EndOfStream,

@@ -23,6 +23,9 @@ use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 
+/// What one call of asyncio's loop receives at the most.
+const LARGEST_READ: usize = 256 * 1024;
+
 /// What a read needs to know.
 struct Plan {
     fd: i32,
@@ -96,7 +99,7 @@ impl StreamTransport {
 
     fn receive_bytes(slf: &Bound<'_, Self>, plan: &Plan) -> PyResult<()> {
         let py = slf.py();
-        let (received, capacity) = input::receive(py, slf.get().event_loop.get(), plan.fd, plan.size)?;
+        let (received, capacity) = input::receive(py, slf.get().event_loop.get(), plan.fd, plan.size, LARGEST_READ)?;
         match received {
             Received::Data(data) => {
                 let count = data.len().unwrap_or_default();

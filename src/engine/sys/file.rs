@@ -74,6 +74,16 @@ pub fn write_vectored(fd: RawFd, parts: &[IoSlice<'_>]) -> Result<usize> {
     check_count("writev", unsafe { libc::writev(fd, parts.as_ptr().cast(), parts.len() as libc::c_int) })
 }
 
+/// Asks for a pipe that holds `bytes` (F_SETPIPE_SZ, fcntl(2)).
+///
+/// # Errors
+/// EPERM above the limits of pipe(7), EBADF for what is no pipe.
+pub fn set_pipe_size(fd: RawFd, bytes: usize) -> Result<()> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: has no preconditions; the kernel checks the descriptor.
+    check("fcntl", unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, bytes) }).map(drop)
+}
+
 /// How many bytes can be read now (FIONREAD).
 pub fn bytes_available(fd: RawFd) -> Result<usize> {
     let mut count: libc::c_int = 0;
@@ -105,6 +115,25 @@ mod tests {
         assert!(write(to, b"x").is_err_and(|error| error.would_block()));
         drop(reader);
         assert_eq!(write(to, b"x").map_err(|error| error.errno), Err(libc::EPIPE));
+    }
+
+    #[test]
+    fn a_pipe_can_be_made_larger_while_it_is_in_use() {
+        let (reader, writer) = std::io::pipe().expect("descriptors");
+        set_nonblocking(writer.as_raw_fd()).expect("a pipe");
+        let fill = || {
+            let mut total = 0;
+            while let Ok(count) = write(writer.as_raw_fd(), &[7; 4096]) {
+                total += count;
+            }
+            total
+        };
+        let before = fill();
+        assert_eq!(set_pipe_size(writer.as_raw_fd(), before * 2), Ok(()));
+        assert_eq!(fill(), before);
+        assert_eq!(bytes_available(reader.as_raw_fd()), Ok(before * 2));
+        let socket = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
+        assert!(set_pipe_size(socket.as_raw_fd(), 1 << 16).is_err());
     }
 
     #[test]

@@ -73,10 +73,6 @@ struct Inner {
     blocked: bool,
     /// The kernel says "writable" and takes nothing: the receiver is full, and a timer will try again.
     backing_off: bool,
-    /// What is queued waits for the end of a batch of received datagrams.
-    held: bool,
-    /// When a callback first returned with something held.
-    held_since_ns: Option<u64>,
     received: VecDeque<Received>,
     peers: Peers,
     info: Info,
@@ -121,7 +117,6 @@ impl Endpoint for DatagramTransport {
         let (schedule, _dropped) = self.inner.with(py, |inner| {
             let schedule = inner.life.abort();
             inner.blocked = false;
-            inner.held = false;
             (schedule, (schedule.then(|| inner.queue.take()), std::mem::take(&mut inner.received)))
         });
         schedule
@@ -192,8 +187,6 @@ impl DatagramTransport {
             started: false,
             blocked: false,
             backing_off: false,
-            held: false,
-            held_since_ns: None,
             received: VecDeque::new(),
             peers: Peers::default(),
             info: Info { local, peer, extra, ..Info::default() },
@@ -219,7 +212,6 @@ impl DatagramTransport {
 
     /// Closes after everything that was sent has left; `connection_lost(None)` follows.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::flush(slf)?;
         let action = slf.get().inner.with(slf.py(), |inner| {
             let empty = inner.queue.is_empty();
             inner.life.close(empty)
@@ -233,7 +225,6 @@ impl DatagramTransport {
 
     /// Closes at once; what has not left is lost. `connection_lost(None)` follows.
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::flush(slf)?;
         endpoint::force_close(slf, None)
     }
 
@@ -243,9 +234,8 @@ impl DatagramTransport {
     }
 
     /// Bytes that wait to be sent; since Python 3.13 with 8 for the header of each datagram.
-    fn get_write_buffer_size(slf: &Bound<'_, Self>) -> PyResult<usize> {
-        Self::flush(slf)?;
-        Ok(slf.get().inner.with(slf.py(), |inner| inner.queue.len_bytes()))
+    fn get_write_buffer_size(&self, py: Python<'_>) -> usize {
+        self.inner.with(py, |inner| inner.queue.len_bytes())
     }
 
     /// (low, high) water marks, in bytes.

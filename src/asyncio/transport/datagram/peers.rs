@@ -13,46 +13,65 @@ use pyo3::Borrowed;
 use crate::asyncio::transport::info::Address;
 use crate::engine::sys::addr::SocketAddress;
 
-/// Recent senders that are remembered; a power of two.
-const REMEMBERED: usize = 16;
+/// Places for recent senders: few for a client, more as soon as two senders want the same one. Powers of two.
+const FEWEST: usize = 4;
+const MOST: usize = 256;
 
 struct Known {
     address: SocketAddress,
     python: Py<PyAny>,
 }
 
-/// Recent senders, by the hash of their address.
+/// Recent senders, each at the place that the hash of its address gives.
 #[derive(Default)]
 pub struct Peers {
-    known: Vec<Option<Known>>,
+    known: Vec<Option<Box<Known>>>,
     last: usize,
 }
 
-/// FNV-1a, see RFC 9923; only speed matters here, a collision costs one conversion.
-fn place_of(address: &SocketAddress) -> usize {
-    let hash = address
-        .as_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    (hash ^ (hash >> 32)) as usize % REMEMBERED
+/// Only speed matters here: a collision costs one conversion.
+fn hash(address: &SocketAddress) -> usize {
+    // The golden ratio's bits, see Knuth, The Art of Computer Programming, 6.4.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = 0_u64;
+    for word in address.as_bytes().chunks(8) {
+        let mut bytes = [0; 8];
+        bytes[..word.len()].copy_from_slice(word);
+        hash = (hash ^ u64::from_le_bytes(bytes)).wrapping_mul(FACTOR).rotate_left(29);
+    }
+    (hash >> 32) as usize
 }
 
 impl Peers {
+    fn place(&self, address: &SocketAddress) -> usize {
+        hash(address) & self.known.len().wrapping_sub(1)
+    }
+
     /// The Python form of a sender that is remembered.
     pub fn find(&mut self, py: Python<'_>, address: &SocketAddress) -> Option<Py<PyAny>> {
-        let place = place_of(address);
+        let place = self.place(address);
         let known = self.known.get(place)?.as_ref().filter(|known| known.address == *address)?;
         self.last = place;
         Some(known.python.clone_ref(py))
     }
 
     /// Remembers a sender; the caller drops who is forgotten for it.
-    pub fn remember(&mut self, address: SocketAddress, python: Py<PyAny>) -> Option<Py<PyAny>> {
+    pub fn remember(&mut self, address: SocketAddress, python: Py<PyAny>) -> Vec<Py<PyAny>> {
+        let mut forgotten = Vec::new();
         if self.known.is_empty() {
-            self.known.resize_with(REMEMBERED, || None);
+            self.known.resize_with(FEWEST, || None);
+        } else if self.known[self.place(&address)].is_some() && self.known.len() < MOST {
+            let before = std::mem::take(&mut self.known);
+            self.known.resize_with(before.len() * 4, || None);
+            for known in before.into_iter().flatten() {
+                let place = self.place(&known.address);
+                forgotten.extend(self.known[place].replace(known).map(|known| known.python));
+            }
         }
-        self.last = place_of(&address);
-        self.known[self.last].replace(Known { address, python }).map(|known| known.python)
+        self.last = self.place(&address);
+        let replaced = self.known[self.last].replace(Box::new(Known { address, python }));
+        forgotten.extend(replaced.map(|known| known.python));
+        forgotten
     }
 
     /// The address behind the object that the last sender was given as.

@@ -1,11 +1,12 @@
-//! Sending: now, behind what is queued, or with the other answers to a batch.
+//! Sending: now, or behind what is queued.
 //!
 //! ```text
-//!   sendto --sent at once-------------------------------------------------> done
-//!          --held: more received datagrams wait; sent together with their answers--> done
-//!          --blocked: no room; sent when the kernel has some--> done
+//!   sendto --sent at once--> done
+//!          --blocked: no room; sent, many with one call, when the kernel has some--> done
 //! ```
 //!
+//! A datagram leaves before `sendto` returns if the kernel has room: gathering the answers to a batch for one sendmmsg was
+//! measured to save nothing, since the kernel's work per datagram is the same.
 //! An error of the network concerns one datagram, which is dropped; the protocol is told, and the rest goes on.
 
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError, PyTypeError, PyValueError};
@@ -22,14 +23,11 @@ use crate::engine;
 use crate::engine::stream::write_queue::Chunk;
 use crate::engine::stream::DrainedAction;
 use crate::engine::sys::addr::SocketAddress;
-use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::datagram::{self, MOST_MESSAGES};
 use crate::py::buffer::{Data, SendChunk};
 use crate::py::call;
 
 const WRITE_ERROR: &str = "Fatal write error on datagram transport";
-/// An answer waits for those to the datagrams received with it, but no longer than this after its callback.
-const LONGEST_HOLD_NS: u64 = 20_000;
 /// Batches that one transport sends per turn before the others get theirs.
 const BATCHES_PER_TURN: usize = 16;
 /// Seconds until a receiver that is full is tried again: nobody says when it has room, if it is a Unix socket that
@@ -89,34 +87,24 @@ enum Sent {
 
 impl Inner {
     fn send(&mut self, data: &Data<'_, '_>, receiver: Receiver) -> SendOutcome {
-        if !self.queue.is_empty() || self.must_hold() {
+        if !self.queue.is_empty() {
             self.queue.push(data.chunk_from(0).0, receiver);
-            return self.after_push();
+            return self.block();
         }
         let Some(address) = receiver.native() else { return SendOutcome::Python };
         match datagram::send_to(self.registration.fd, data.as_slice(), address) {
             Ok(_) => SendOutcome::Done,
             Err(error) if error.would_block() => {
                 self.queue.push(data.chunk_from(0).0, receiver);
-                self.blocked = true;
-                self.after_push()
+                self.block()
             }
             Err(error) => SendOutcome::Failed(error),
         }
     }
 
-    /// More datagrams of the same batch wait for the protocol: their answers leave together.
-    fn must_hold(&mut self) -> bool {
-        self.held = !self.received.is_empty() && !self.life.is_closing();
-        self.held
-    }
-
-    fn after_push(&mut self) -> SendOutcome {
-        if self.blocked {
-            SendOutcome::Blocked { pause: self.flow.after_push(self.queue.len_bytes()) }
-        } else {
-            SendOutcome::Done
-        }
+    fn block(&mut self) -> SendOutcome {
+        self.blocked = true;
+        SendOutcome::Blocked { pause: self.flow.after_push(self.queue.len_bytes()) }
     }
 
     fn send_queued(&mut self) -> Sent {
@@ -249,51 +237,6 @@ impl DatagramTransport {
             endpoint::call_flow(slf, true)
         } else {
             Ok(())
-        }
-    }
-
-    /// Sends held answers if the callbacks since the first of them took long.
-    pub fn flush_if_old(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let now = monotonic_ns();
-        let old = slf.get().inner.with(py, |inner| {
-            if !inner.held {
-                inner.held_since_ns = None;
-                return false;
-            }
-            now.saturating_sub(*inner.held_since_ns.get_or_insert(now)) > LONGEST_HOLD_NS
-        });
-        if !old {
-            return Ok(());
-        }
-        let outcome = Self::flush(slf);
-        endpoint::callback_outcome(slf, outcome, "error_received")
-    }
-
-    /// Sends what is held.
-    ///
-    /// # Errors
-    /// What `error_received` or `pause_writing` raise.
-    pub fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let held = slf.get().inner.with(py, |inner| {
-            inner.held_since_ns = None;
-            std::mem::take(&mut inner.held) && !inner.blocked
-        });
-        if !held {
-            return Ok(());
-        }
-        loop {
-            match slf.get().inner.with(py, Inner::send_queued) {
-                Sent::All => return Ok(()),
-                Sent::Failed(error) => Self::tell_error(slf, &error)?,
-                Sent::Python(chunk, address) => {
-                    if !Self::send_by_python(slf, chunk, address)? {
-                        return Self::block(slf);
-                    }
-                }
-                Sent::Blocked { .. } | Sent::TurnIsOver => return Self::block(slf),
-            }
         }
     }
 

@@ -7,3 +7,7 @@
 mod output;
 pub mod reading;
 pub mod writing;
+
+/// What a pipe is grown to once it has been full: a child that is fed or read in bulk then switches with us a quarter as
+/// often. Not from the start, as the kernel counts the memory of all pipes of a user (pipe-user-pages-soft, pipe(7)).
+const GROWN_PIPE: usize = 256 * 1024;

@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::Borrowed;
 
 use super::writing::{Inner, WritePipeTransport};
+use super::GROWN_PIPE;
 use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::transport::endpoint;
 use crate::asyncio::transport::info::Descriptor;
@@ -82,6 +83,11 @@ impl Inner {
 
     fn block(&mut self) -> Written {
         self.blocked = true;
+        if self.growable && self.queue.len_bytes() >= GROWN_PIPE {
+            self.growable = false;
+            // Refused by the kernel: it stays as it is.
+            let _ = file::set_pipe_size(self.registration.fd, GROWN_PIPE);
+        }
         Written::Blocked { pause: self.flow.after_push(self.queue.len_bytes()) }
     }
 
@@ -89,15 +95,19 @@ impl Inner {
         let mut budget = BYTES_PER_TURN;
         while !self.queue.is_empty() {
             let fd = self.registration.fd;
-            let outcome = self.queue.with_slices(MOST_SLICES, |slices: &[IoSlice<'_>]| match slices {
-                [single] => file::write(fd, single),
-                many => file::write_vectored(fd, many),
+            let (outcome, offered) = self.queue.with_slices(MOST_SLICES, |slices: &[IoSlice<'_>]| {
+                let outcome = match slices {
+                    [single] => file::write(fd, single),
+                    many => file::write_vectored(fd, many),
+                };
+                (outcome, slices.iter().map(|slice| slice.len()).sum::<usize>())
             });
             match outcome {
                 Ok(count) => {
                     self.queue.advance(count);
                     budget = budget.saturating_sub(count);
-                    if budget == 0 {
+                    // Less than was offered: the pipe is full, and would say so if it were asked.
+                    if budget == 0 || count < offered {
                         break;
                     }
                 }
@@ -125,10 +135,14 @@ impl WritePipeTransport {
                 return call::in_context(py, &context, || Self::reader_gone(slf));
             }
         }
-        if readiness.writable() {
-            Self::write_ready(slf)?;
+        if !readiness.writable() {
+            return Ok(());
         }
-        Ok(())
+        match this.inner.with(py, |inner| inner.blocked) {
+            true => Self::write_ready(slf),
+            // Nothing has been written since the pipe was last full.
+            false => Self::update_interest(slf),
+        }
     }
 
     fn reader_gone(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -183,7 +197,9 @@ impl WritePipeTransport {
         });
         match action {
             DrainedAction::Lose => Self::lose(slf, None),
-            DrainedAction::Nothing | DrainedAction::ShutdownWrite => Self::update_interest(slf),
+            // The registration stays until an event finds nothing to write: whoever fills a pipe once will do so again,
+            // and a change costs a system call.
+            DrainedAction::Nothing | DrainedAction::ShutdownWrite => Ok(()),
         }
     }
 

@@ -20,6 +20,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::GROWN_PIPE;
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::transport::endpoint::{self, Endpoint, Registration};
@@ -35,6 +36,12 @@ use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 
+/// Bytes per read, as much as a new pipe holds. Larger blocks at the top of glibc's heap are given back to the system
+/// each time that they are freed.
+const LARGEST_READ: usize = 64 * 1024;
+/// Reads per turn; together as much as asyncio's one.
+const READS_PER_TURN: usize = 4;
+
 /// The state of a transport.
 struct Inner {
     life: StreamCore,
@@ -46,6 +53,8 @@ struct Inner {
     read_size: ReadSize,
     /// `connection_made` is over.
     started: bool,
+    /// A pipe that has not been made larger yet.
+    growable: bool,
 }
 
 /// See the module's documentation.
@@ -55,6 +64,16 @@ pub struct ReadPipeTransport {
     /// What `get_extra_info` knows, the file object as 'pipe' among it.
     extra: Py<PyDict>,
     inner: LoopOwned<Inner>,
+}
+
+impl Inner {
+    fn note_read(&mut self, count: usize) {
+        self.read_size.record(count);
+        if count == LARGEST_READ && std::mem::replace(&mut self.growable, false) {
+            // Refused by the kernel: it stays as it is.
+            let _ = file::set_pipe_size(self.registration.fd, GROWN_PIPE);
+        }
+    }
 }
 
 impl Endpoint for ReadPipeTransport {
@@ -86,6 +105,16 @@ impl Endpoint for ReadPipeTransport {
 impl ReadPipeTransport {
     /// There is something to read, or the end.
     pub fn on_event(slf: &Bound<'_, Self>, _readiness: Readiness) -> PyResult<()> {
+        for _ in 0..READS_PER_TURN {
+            if !Self::read(slf)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once and tells the protocol. True: there may be more.
+    fn read(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         let plan = this.inner.with(py, |inner| {
@@ -95,21 +124,23 @@ impl ReadPipeTransport {
             let context = inner.context.as_ref()?.clone_ref(py);
             Some((inner.registration.fd, inner.read_size.plan(), context, inner.protocol.as_ref()?.clone_ref(py)))
         });
-        let Some((fd, size, context, protocol)) = plan else { return Ok(()) };
-        let (received, _capacity) = input::receive(py, this.event_loop.get(), fd, size)?;
+        let Some((fd, size, context, protocol)) = plan else { return Ok(false) };
+        let received = input::receive(py, this.event_loop.get(), fd, size, LARGEST_READ)?.0;
         call::in_context(py, &context, || match received {
-            Received::Nothing => Ok(()),
+            Received::Nothing => Ok(false),
             Received::Data(data) => {
                 let count = data.len().unwrap_or_default();
-                this.inner.with(py, |inner| inner.read_size.record(count));
+                this.inner.with(py, |inner| inner.note_read(count));
                 let outcome = call::call_method1(py, &protocol, &imports(py)?.data_received, &data).map(drop);
-                endpoint::callback_outcome(slf, outcome, "data_received")
+                endpoint::callback_outcome(slf, outcome, "data_received")?;
+                Ok(count == LARGEST_READ)
             }
-            Received::EndOfStream => Self::end_of_pipe(slf, protocol.bind(py)),
+            Received::EndOfStream => Self::end_of_pipe(slf, protocol.bind(py)).map(|()| false),
             Received::Failed(error) => {
                 // EIO: the other end of a terminal was closed.
                 let everyday = error.errno == libc::EIO;
-                endpoint::fatal_error(slf, os_error(py, &error), everyday, "Fatal read error on pipe transport")
+                let message = "Fatal read error on pipe transport";
+                endpoint::fatal_error(slf, os_error(py, &error), everyday, message).map(|()| false)
             }
         })
     }
@@ -175,6 +206,7 @@ impl ReadPipeTransport {
             context: None,
             read_size: ReadSize::new(),
             started: false,
+            growable: kind == FileKind::Pipe,
         };
         let extra = info::with_pipe(extra, pipe)?;
         let this = Self { event_loop: event_loop.clone().unbind(), extra, inner: LoopOwned::new(inner) };

@@ -52,6 +52,8 @@ pub struct Inner {
     pub started: bool,
     /// The pipe is full: what is queued waits for the kernel.
     pub blocked: bool,
+    /// A pipe that has not been made larger yet.
+    pub growable: bool,
     /// Writes that were dropped, the one that failed among them.
     pub dropped_writes: u32,
 }
@@ -129,6 +131,7 @@ impl WritePipeTransport {
             write_context: None,
             started: false,
             blocked: false,
+            growable: kind == FileKind::Pipe,
             dropped_writes: 0,
         };
         let this = Self {

@@ -1,0 +1,209 @@
+//! TCP and Unix streams.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Instant;
+
+use crate::measurement::Measurement;
+use crate::{pattern, would_block, Epoll};
+
+/// How much of a received piece is compared while it is measured; all of it during the warm-up.
+const COMPARED: usize = 4096;
+
+trait Stream: Read + Write + AsRawFd {
+    fn prepare(&self) -> std::io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn prepare(&self) -> std::io::Result<()> {
+        self.set_nodelay(true)?;
+        self.set_nonblocking(true)
+    }
+}
+
+impl Stream for UnixStream {
+    fn prepare(&self) -> std::io::Result<()> {
+        self.set_nonblocking(true)
+    }
+}
+
+fn connect(address: &str) -> Box<dyn Stream> {
+    let stream: Box<dyn Stream> = if address.starts_with('/') {
+        Box::new(UnixStream::connect(address).expect("connect"))
+    } else {
+        Box::new(TcpStream::connect(address).expect("connect"))
+    };
+    stream.prepare().expect("nonblocking");
+    stream
+}
+
+struct Connection {
+    stream: Box<dyn Stream>,
+    /// Bytes of the current answer still to come, per request under way.
+    missing: usize,
+    /// Bytes of requests that the socket did not take yet.
+    unsent: usize,
+    started: Instant,
+}
+
+impl Connection {
+    fn send(&mut self, requests: &[u8]) {
+        while self.unsent > 0 {
+            match self.stream.write(&requests[requests.len() - self.unsent..]) {
+                Ok(count) => self.unsent -= count,
+                Err(error) if would_block(&error) => return,
+                Err(error) => panic!("write: {error}"),
+            }
+        }
+    }
+
+    /// Takes a piece of the answer; true when the answer is complete.
+    fn receive(&mut self, piece: &[u8], requests: &[u8], compared: usize) -> bool {
+        assert!(piece.len() <= self.missing, "more bytes came back than were sent");
+        let expected = &requests[requests.len() - self.missing..];
+        let compared = piece.len().min(compared);
+        assert!(piece[..compared] == expected[..compared], "other bytes came back than were sent");
+        self.missing -= piece.len();
+        self.missing == 0
+    }
+}
+
+pub fn load(address: &str, (connections, size, depth, warmup, measure): (usize, usize, usize, f64, f64)) {
+    let requests = pattern(size * depth);
+    let epoll = Epoll::new();
+    let mut all: Vec<Connection> = Vec::new();
+    for index in 0..connections {
+        let stream = connect(address);
+        epoll.add(stream.as_raw_fd(), index, libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET);
+        all.push(Connection { stream, missing: size * depth, unsent: size * depth, started: Instant::now() });
+    }
+    for connection in &mut all {
+        connection.started = Instant::now();
+        connection.send(&requests);
+    }
+    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 512];
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut measurement = Measurement::begin(warmup, measure);
+    loop {
+        let count = epoll.wait(&mut events, 1000);
+        if measurement.over(Instant::now()) {
+            break;
+        }
+        let compared = if measurement.running { COMPARED } else { usize::MAX };
+        for event in &events[..count] {
+            let connection = &mut all[event.u64 as usize];
+            loop {
+                let count = match connection.stream.read(&mut buffer) {
+                    Ok(0) => panic!("the server closed a connection"),
+                    Ok(count) => count,
+                    Err(error) if would_block(&error) => break,
+                    Err(error) => panic!("read: {error}"),
+                };
+                if connection.receive(&buffer[..count], &requests, compared) {
+                    let now = Instant::now();
+                    measurement.answered(depth, now - connection.started);
+                    connection.missing = size * depth;
+                    connection.unsent = size * depth;
+                    connection.started = now;
+                    connection.send(&requests);
+                }
+                if count < buffer.len() {
+                    break;
+                }
+            }
+            connection.send(&requests);
+        }
+    }
+    measurement.report(0);
+}
+
+/// Connect, one byte there and back, close.
+pub fn churn(address: &str, warmup: f64, measure: f64) {
+    let mut measurement = Measurement::begin(warmup, measure);
+    loop {
+        let started = Instant::now();
+        let mut stream = TcpStream::connect(address).expect("connect");
+        let _ = stream.set_nodelay(true);
+        let mut byte = [1u8];
+        stream.write_all(&byte).expect("write");
+        stream.read_exact(&mut byte).expect("read");
+        assert_eq!(byte, [1], "another byte came back than was sent");
+        // RST instead of TIME_WAIT: the ports of loopback are soon used up otherwise.
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let length = size_of::<libc::linger>() as u32;
+        unsafe {
+            let option = (&raw const linger).cast();
+            libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, option, length);
+        }
+        drop(stream);
+        let now = Instant::now();
+        if measurement.over(now) {
+            break;
+        }
+        measurement.answered(1, now - started);
+    }
+    measurement.report(0);
+}
+
+/// A connection of the reference server, and what it could not send yet.
+type Served = (Box<dyn Stream>, Vec<u8>);
+type Accept = Box<dyn Fn() -> std::io::Result<Box<dyn Stream>>>;
+
+/// Listens, and says where; how to accept.
+fn listen(unix: bool, epoll: &Epoll) -> Accept {
+    if unix {
+        let directory = std::env::temp_dir().join(format!("ironloop-bench-{}", std::process::id()));
+        std::fs::create_dir(&directory).expect("create directory");
+        let listener = UnixListener::bind(directory.join("socket")).expect("bind");
+        listener.set_nonblocking(true).expect("nonblocking");
+        epoll.add(listener.as_raw_fd(), usize::MAX, libc::EPOLLIN);
+        println!("{}", directory.join("socket").display());
+        Box::new(move || listener.accept().map(|(stream, _)| Box::new(stream) as Box<dyn Stream>))
+    } else {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        listener.set_nonblocking(true).expect("nonblocking");
+        epoll.add(listener.as_raw_fd(), usize::MAX, libc::EPOLLIN);
+        println!("{}", listener.local_addr().expect("address").port());
+        Box::new(move || listener.accept().map(|(stream, _)| Box::new(stream) as Box<dyn Stream>))
+    }
+}
+
+/// The limit: a level-triggered echo server with one recv and one send per message.
+pub fn serve(unix: bool, size: usize) {
+    let epoll = Epoll::new();
+    let accept = listen(unix, &epoll);
+    let mut streams: Vec<Option<Served>> = Vec::new();
+    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 512];
+    let mut buffer = vec![0u8; size.max(256 * 1024)];
+    loop {
+        let count = epoll.wait(&mut events, -1);
+        for event in &events[..count] {
+            if event.u64 == u64::MAX {
+                if let Ok(stream) = accept() {
+                    stream.prepare().expect("nonblocking");
+                    epoll.add(stream.as_raw_fd(), streams.len(), libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET);
+                    streams.push(Some((stream, Vec::new())));
+                }
+                continue;
+            }
+            let slot = &mut streams[event.u64 as usize];
+            let Some((stream, pending)) = slot else { continue };
+            if !pending.is_empty() {
+                let count = stream.write(pending).unwrap_or(0);
+                pending.drain(..count);
+            }
+            match stream.read(&mut buffer) {
+                Ok(0) => *slot = None,
+                Ok(count) if pending.is_empty() => {
+                    let sent = stream.write(&buffer[..count]).unwrap_or(0);
+                    pending.extend_from_slice(&buffer[sent..count]);
+                }
+                Ok(count) => pending.extend_from_slice(&buffer[..count]),
+                Err(error) if would_block(&error) => {}
+                Err(_) => *slot = None,
+            }
+        }
+    }
+}
