@@ -34,6 +34,19 @@ mod _native {
     use crate::asyncio::transport::pipe::{reading::ReadPipeTransport, writing::WritePipeTransport};
     #[pymodule_export]
     use crate::asyncio::transport::stream::StreamTransport;
+    #[pymodule_export]
+    use crate::asyncio::transport::tls::connection::TlsConnection;
+    #[pymodule_export]
+    use crate::asyncio::transport::tls::transport::TlsTransport;
+
+    /// How TLS records are made: ("direct", "") by libssl itself, or ("fallback", why) by `ssl.SSLObject`.
+    #[pyfunction]
+    fn tls_backend(py: Python<'_>) -> (&'static str, &'static str) {
+        match crate::py::ssl::backend(py) {
+            crate::py::ssl::Backend::Direct { .. } => ("direct", ""),
+            crate::py::ssl::Backend::Fallback(why) => ("fallback", why),
+        }
+    }
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -52,6 +65,8 @@ mod _native {
         install_finalizer::<DatagramTransport>(&py.get_type::<DatagramTransport>());
         install_finalizer::<ReadPipeTransport>(&py.get_type::<ReadPipeTransport>());
         install_finalizer::<WritePipeTransport>(&py.get_type::<WritePipeTransport>());
+        transport::tls::transport::add_methods(&py.get_type::<TlsTransport>())?;
+        install_finalizer::<TlsTransport>(&py.get_type::<TlsTransport>());
         Ok(())
     }
 }

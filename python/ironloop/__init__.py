@@ -18,12 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from ._loop import Loop, new_event_loop
 from ._native import __version__
+from ._native import tls_backend as _tls_backend
 from ._run import run
 
 if TYPE_CHECKING:
     from ._policy import EventLoopPolicy
 
-__all__ = ["EventLoopPolicy", "Loop", "__version__", "install", "new_event_loop", "run"]
+    tls_backend: str
+    """How TLS records are made: "direct", by libssl itself, or "fallback", by `ssl.SSLObject`.
+
+    IRONLOOP_TLS=fallback in the environment asks for the latter; a Python whose `_ssl` is unknown gets it.
+    """
+
+__all__ = ["EventLoopPolicy", "Loop", "__version__", "install", "new_event_loop", "run", "tls_backend"]
 
 
 def install() -> None:
@@ -43,6 +50,9 @@ def __getattr__(name: str) -> Any:
         from ._policy import policy_class
 
         return policy_class()
+    if name == "tls_backend":
+        # Decided when it is asked for, or with the first connection.
+        return _tls_backend()[0]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

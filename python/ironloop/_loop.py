@@ -18,11 +18,10 @@ import selectors
 import signal
 import socket
 import threading
-from asyncio import sslproto
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _native, _resolve
+from . import _native, _resolve, _tls
 from ._subprocess import ProcessTransport
 
 if TYPE_CHECKING:
@@ -241,13 +240,56 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
         **options: Any,
     ) -> Any:
-        # TLS is CPython's own, over a native transport.
         self._ensure_fd_no_transport(rawsock)
         options.pop("context", None)
-        tls = sslproto.SSLProtocol(
-            self, protocol, sslcontext, cast(Any, waiter), server_side, server_hostname, **options
-        )
+        tls = _native.TlsConnection(self, protocol, sslcontext, waiter, server_side, server_hostname, **options)
         _native.StreamTransport(self, rawsock, tls, extra=extra, server=server)
+        return tls._app_transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: Any,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """Upgrade a connection to TLS; returns the transport to use from then on.
+
+        TypeError if `transport` cannot be upgraded or `sslcontext` is no `ssl.SSLContext`; `ssl.SSLError` and
+        ConnectionError if the handshake fails, which closes the connection.
+        """
+        _tls.check_context(sslcontext)
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        waiter = self.create_future()
+        tls = _native.TlsConnection(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            False,
+            ssl_handshake_timeout,
+            ssl_shutdown_timeout,
+        )
+        # Nothing may arrive before the connection knows its transport.
+        transport.pause_reading()
+        _tls.take_over(transport, protocol, tls, server_side)
+        transport.set_protocol(tls)
+        made = self.call_soon(tls.connection_made, transport)
+        resumed = self.call_soon(transport.resume_reading)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            made.cancel()
+            resumed.cancel()
+            raise
         return tls._app_transport
 
     async def _sendfile_native(
@@ -285,13 +327,20 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         sslcontext: ssl.SSLContext | None = None,
         server: asyncio.AbstractServer | None = None,
         backlog: int = 100,
-        *args: Any,
-        **kwargs: Any,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        **_kwargs: Any,
     ) -> None:
-        if sslcontext is not None:
-            super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *args, **kwargs)  # type: ignore[misc]
-        else:
-            _native.Listener(self, sock, protocol_factory, server, backlog)
+        _native.Listener(
+            self,
+            sock,
+            protocol_factory,
+            server,
+            backlog,
+            sslcontext,
+            ssl_handshake_timeout,
+            ssl_shutdown_timeout,
+        )
 
 
 def new_event_loop() -> Loop:

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::event_loop::report::{self, ends_the_run};
 use super::event_loop::LoopCore;
+use super::transport::tls::connection::TlsConnection;
 use crate::py::imports::imports;
 
 /// How a protocol wants its data.
@@ -17,10 +18,15 @@ pub enum ProtocolKind {
     Streaming,
     /// `get_buffer(hint)` and `buffer_updated(count)`.
     Buffered,
+    /// A TLS connection of ours, which takes ciphertext without a Python object around it.
+    Tls,
 }
 
 impl ProtocolKind {
     pub fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if protocol.is_exact_instance_of::<TlsConnection>() {
+            return Ok(Self::Tls);
+        }
         let buffered = protocol.is_instance(imports(protocol.py())?.buffered_protocol.bind(protocol.py()))?;
         Ok(if buffered { Self::Buffered } else { Self::Streaming })
     }

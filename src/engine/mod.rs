@@ -9,5 +9,6 @@ pub mod reactor;
 pub mod stream;
 pub mod sys;
 pub mod time;
+pub mod tls;
 
 pub use error::{Error, Result};

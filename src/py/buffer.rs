@@ -17,7 +17,7 @@ use crate::engine::stream::write_queue::Chunk;
 
 /// A new `bytes` object of `capacity` bytes, filled by `fill`, which returns how many it wrote.
 ///
-/// The object has exactly the filled length; filling less than `capacity` costs a copy of what was
+/// The object has exactly the filled length; filling less than three quarters of `capacity` costs a copy of what was
 /// filled, so ask for what is there.
 ///
 /// # Errors
@@ -40,9 +40,45 @@ pub fn bytes_filled_by<E: From<PyErr>>(
     if filled == capacity {
         return Ok(object);
     }
+    if filled < capacity && filled >= capacity / 4 * 3 {
+        return shrink(object, filled).map_err(E::from);
+    }
     // SAFETY: the first `filled` bytes are initialised by `fill`'s contract.
     let part = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<u8>(), filled.min(capacity)) };
     Ok(PyBytes::new(py, part).into_any())
+}
+
+unsafe extern "C" {
+    /// Public, and not in PyO3's bindings.
+    fn _PyBytes_Resize(object: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
+/// Gives back the end of a fresh `bytes` object, in place as a rule.
+fn shrink(object: Bound<'_, PyAny>, length: usize) -> PyResult<Bound<'_, PyAny>> {
+    let py = object.py();
+    let Ok(length) = ffi::Py_ssize_t::try_from(length) else { return Ok(object) };
+    let mut raw = object.into_ptr();
+    // SAFETY: attached; the only reference to an object that was never hashed, which this call takes and replaces, or
+    // replaces by null after it has set an exception.
+    unsafe { _PyBytes_Resize(&raw mut raw, length) };
+    // SAFETY: an owned reference or null, see above.
+    unsafe { Bound::from_owned_ptr_or_err(py, raw) }
+}
+
+/// Memory that is filled and read again and again.
+pub struct Scratch(Box<[MaybeUninit<u8>]>);
+
+impl Scratch {
+    pub fn new(capacity: usize) -> Self {
+        Self(Box::new_uninit_slice(capacity))
+    }
+
+    /// What `fill` wrote; it returns how many bytes that were.
+    pub fn filled_by(&mut self, fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> usize) -> &[u8] {
+        let count = fill(&mut self.0).min(self.0.len());
+        // SAFETY: the first `count` bytes are initialised by `fill`'s contract.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), count) }
+    }
 }
 
 /// What `transport.write` was given: the three types that asyncio accepts.
@@ -182,6 +218,8 @@ impl SharedBytes {
 pub enum SendChunk {
     Shared(SharedBytes),
     Owned(Box<[u8]>),
+    /// Memory that was built up elsewhere, with room to spare.
+    Grown(Vec<u8>),
 }
 
 impl Chunk for SendChunk {
@@ -191,6 +229,7 @@ impl Chunk for SendChunk {
             // these never move and never change.
             Self::Shared(shared) => unsafe { std::slice::from_raw_parts(shared.start, shared.length) },
             Self::Owned(bytes) => bytes,
+            Self::Grown(bytes) => bytes,
         }
     }
 }
@@ -222,6 +261,13 @@ impl WritableBuffer {
         // code that could touch them too does not run while the slice is used; it is on this thread, or
         // (free-threaded) races as it would with `socket.recv_into`.
         unsafe { std::slice::from_raw_parts_mut(self.view.buf.cast(), length) }
+    }
+
+    /// As `memory`, for functions that say how much they wrote.
+    pub fn memory_uninit(&mut self) -> &mut [MaybeUninit<u8>] {
+        let memory = self.memory();
+        // SAFETY: the same memory under a weaker type; those who get it write whole bytes only.
+        unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), memory.len()) }
     }
 
     /// Gives the buffer back.

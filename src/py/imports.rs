@@ -10,12 +10,13 @@ use pyo3::types::{PyString, PyTuple};
 
 /// See the module's documentation.
 pub struct Imports {
-    /// `asyncio.Handle`, `asyncio.TimerHandle`, `asyncio.Transport`: what `isinstance` shall see.
+    /// `asyncio.Handle`, `asyncio.TimerHandle`, `asyncio.Transport`, `asyncio.Protocol`: what `isinstance` shall see.
     pub handle: Py<PyAny>,
     pub timer_handle: Py<PyAny>,
     pub transport: Py<PyAny>,
     /// `asyncio.transports._FlowControlMixin`, a subclass of `asyncio.Transport`.
     pub flow_control_transport: Py<PyAny>,
+    pub protocol: Py<PyAny>,
     pub datagram_transport: Py<PyAny>,
     pub read_transport: Py<PyAny>,
     pub buffered_protocol: Py<PyAny>,
@@ -30,8 +31,9 @@ pub struct Imports {
     pub socket: Py<PyAny>,
     /// `asyncio`'s logger.
     pub logger: Py<PyAny>,
-    /// `asyncio.constants._SendfileMode.TRY_NATIVE`.
+    /// `asyncio.constants._SendfileMode.TRY_NATIVE` and `FALLBACK`.
     pub sendfile_mode: Py<PyAny>,
+    pub sendfile_fallback: Py<PyAny>,
     /// `("loop",)`: the keyword names of a call that passes only the loop.
     pub loop_keyword: Py<PyTuple>,
     /// Names of the methods that are called once per event.
@@ -67,6 +69,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         timer_handle: get("TimerHandle")?,
         transport: get("Transport")?,
         flow_control_transport: from("asyncio.transports", "_FlowControlMixin")?,
+        protocol: get("Protocol")?,
         datagram_transport: get("DatagramTransport")?,
         read_transport: get("ReadTransport")?,
         buffered_protocol: get("BufferedProtocol")?,
@@ -79,6 +82,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         socket: from("socket", "socket")?,
         logger: from("asyncio.log", "logger")?,
         sendfile_mode: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("TRY_NATIVE")?.unbind(),
+        sendfile_fallback: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("FALLBACK")?.unbind(),
         loop_keyword: PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
         data_received: interned("data_received"),
         datagram_received: interned("datagram_received"),

@@ -36,6 +36,7 @@ use self::source::{Source, Sources};
 use crate::asyncio::handle::TimerHandle;
 use crate::asyncio::transport::listener::Listener;
 use crate::asyncio::transport::stream::StreamTransport;
+use crate::asyncio::transport::tls::buffers::Buffers;
 use crate::engine;
 use crate::engine::reactor::Reactor;
 use crate::engine::sys::clock::monotonic_ns;
@@ -69,6 +70,8 @@ pub struct State {
 pub struct LoopCore {
     state: LoopOwned<State>,
     scratch: LoopOwned<Box<[u8]>>,
+    /// What TLS connections use one after the other.
+    pub tls_buffers: LoopOwned<Buffers>,
     /// Where datagrams are received; made with the first socket that receives some.
     datagrams: LoopOwned<Option<ReceiveBatch>>,
     inbox: Inbox,
@@ -225,6 +228,7 @@ impl LoopCore {
                 events: Some(EventBuffer::with_capacity(EVENTS_PER_POLL)),
             }),
             scratch: LoopOwned::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            tls_buffers: LoopOwned::new(Buffers::new()),
             datagrams: LoopOwned::new(None),
             inbox: Inbox::new(reactor),
             closed: AtomicBool::new(false),

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use super::info::{self, Address, Descriptor, Info};
 use super::start::{accepted_parts, Parts};
 use super::stream::StreamTransport;
+use super::tls::connection::{Settings, TlsConnection};
 use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::{report, LoopCore};
@@ -41,7 +42,15 @@ pub struct Listener {
     sock: Py<PyAny>,
     protocol_factory: Py<PyAny>,
     server: Option<Py<PyAny>>,
+    tls: Option<Tls>,
     state: LoopOwned<ListenerState>,
+}
+
+/// What the connections of a TLS server are made with.
+struct Tls {
+    context: Py<PyAny>,
+    handshake_timeout: Option<Py<PyAny>>,
+    shutdown_timeout: Option<Py<PyAny>>,
 }
 
 struct ListenerState {
@@ -55,13 +64,20 @@ struct ListenerState {
 impl Listener {
     /// Starts to accept connections of `sock`, which listens and does not block.
     #[new]
-    #[pyo3(signature = (event_loop, sock, protocol_factory, server=None, backlog=100))]
+    ///
+    /// With `sslcontext` they are TLS servers' connections.
+    #[pyo3(signature = (event_loop, sock, protocol_factory, server=None, backlog=100, sslcontext=None,
+                        ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
+    #[expect(clippy::too_many_arguments, reason = "the parameters of loop._start_serving")]
     fn new<'py>(
         event_loop: &Bound<'py, LoopCore>,
         sock: &Bound<'py, PyAny>,
         protocol_factory: &Bound<'py, PyAny>,
         server: Option<&Bound<'py, PyAny>>,
         backlog: i64,
+        sslcontext: Option<Py<PyAny>>,
+        ssl_handshake_timeout: Option<Py<PyAny>>,
+        ssl_shutdown_timeout: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let listener = Bound::new(
@@ -72,6 +88,11 @@ impl Listener {
                 sock: sock.clone().unbind(),
                 protocol_factory: protocol_factory.clone().unbind(),
                 server: server.map(|server| server.clone().unbind()),
+                tls: sslcontext.map(|context| Tls {
+                    context,
+                    handshake_timeout: ssl_handshake_timeout,
+                    shutdown_timeout: ssl_shutdown_timeout,
+                }),
                 state: LoopOwned::new(ListenerState { token: None, starved: false, gather: Gather::default() }),
             },
         )?;
@@ -86,6 +107,11 @@ impl Listener {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.sock)?;
         visit.call(&self.protocol_factory)?;
+        if let Some(tls) = &self.tls {
+            visit.call(&tls.context)?;
+            visit.call(&tls.handshake_timeout)?;
+            visit.call(&tls.shutdown_timeout)?;
+        }
         visit.call(&self.server)
     }
 }
@@ -172,6 +198,10 @@ impl Listener {
         let this = slf.get();
         let protocol = this.protocol_factory.bind(py).call0()?;
         *made = Some(protocol.clone());
+        let protocol = match &this.tls {
+            Some(tls) => tls.connection(event_loop, protocol)?,
+            None => protocol,
+        };
         let server = this.server.as_ref().map(|server| server.clone_ref(py));
         let gather = this.state.with(py, |state| state.gather);
         let parts = if info::is_decodable(peer) {
@@ -239,6 +269,30 @@ impl Listener {
         let py = slf.py();
         slf.get().state.with(py, |state| state.starved = false);
         slf.get().set_interest(event_loop, py, Interest::READ);
+    }
+}
+
+impl Tls {
+    /// What the transport's protocol is then.
+    fn connection<'py>(
+        &self,
+        event_loop: &Bound<'py, LoopCore>,
+        protocol: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        let timeout = |timeout: &Option<Py<PyAny>>| timeout.as_ref().map(|timeout| timeout.bind(py).clone());
+        let settings = Settings {
+            protocol,
+            context: self.context.bind(py).clone(),
+            waiter: None,
+            server_side: true,
+            server_hostname: None,
+            connected: false,
+            accepted: true,
+            handshake_timeout: timeout(&self.handshake_timeout),
+            shutdown_timeout: timeout(&self.shutdown_timeout),
+        };
+        Ok(TlsConnection::create(event_loop, settings)?.into_any())
     }
 }
 

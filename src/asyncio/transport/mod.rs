@@ -1,7 +1,7 @@
 //! Transports: what connects a descriptor, the reactor and a user's protocol.
 //!
 //! `stream` is the class and the index of its methods; `start`, `read`, `write` and `close` are what
-//! happens in its life; `info` is what `get_extra_info` knows; `listener` accepts.
+//! happens in its life; `info` is what `get_extra_info` knows; `listener` accepts; `tls` lies over a stream.
 
 mod close;
 pub mod datagram;
@@ -13,4 +13,5 @@ pub mod pipe;
 mod read;
 mod start;
 pub mod stream;
+pub mod tls;
 mod write;

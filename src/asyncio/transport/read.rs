@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use super::endpoint::{log_debug, queue_event};
 use super::input::{self, Received};
 use super::stream::{Inner, StreamTransport};
+use super::tls::connection::TlsConnection;
 use crate::asyncio::event_loop::report::ends_the_run;
 use crate::asyncio::protocol::ProtocolKind;
 use crate::engine::reactor::Readiness;
@@ -92,6 +93,7 @@ impl StreamTransport {
         match plan.kind {
             ProtocolKind::Streaming => Self::receive_bytes(slf, &plan),
             ProtocolKind::Buffered => Self::receive_into_buffer(slf, &plan),
+            ProtocolKind::Tls => Self::receive_ciphertext(slf, &plan),
         }
     }
 
@@ -147,6 +149,29 @@ impl StreamTransport {
             Err(error) if error.would_block() => Self::no_data(slf, plan, &Received::<()>::Nothing),
             Err(error) => Self::no_data(slf, plan, &Received::<()>::Failed(error)),
         }
+    }
+
+    /// TLS: into memory of the loop's, from where the connection takes it. That memory is not lent but taken, as
+    /// the connection runs Python code while it reads.
+    fn receive_ciphertext(slf: &Bound<'_, Self>, plan: &Plan) -> PyResult<()> {
+        let py = slf.py();
+        let buffers = &slf.get().event_loop.get().tls_buffers;
+        let mut ciphertext = buffers.with(py, |buffers| buffers.take_ciphertext());
+        let capacity = ciphertext.len();
+        let outcome = match socket::recv(plan.fd, &mut ciphertext) {
+            Ok(0) => Self::no_data(slf, plan, &Received::<()>::EndOfStream),
+            Ok(count) => {
+                Self::after_read(slf, count, capacity);
+                let outcome = call::in_context(py, &plan.context, || {
+                    TlsConnection::received(plan.protocol.bind(py).cast()?, &ciphertext[..count])
+                });
+                Self::protocol_outcome(slf, outcome, "Fatal error: protocol.buffer_updated() call failed.")
+            }
+            Err(error) if error.would_block() => Self::no_data(slf, plan, &Received::<()>::Nothing),
+            Err(error) => Self::no_data(slf, plan, &Received::<()>::Failed(error)),
+        };
+        buffers.with(py, |buffers| buffers.return_ciphertext(ciphertext));
+        outcome
     }
 
     /// A read that filled its buffer, or came before an announced end, is followed by another one in the next turn.

@@ -239,12 +239,6 @@ impl StreamTransport {
         Ok(imports(py)?.flow_control_transport.clone_ref(py))
     }
 
-    /// Whether the protocol was told to pause writing.
-    #[getter]
-    fn _protocol_paused(&self, py: Python<'_>) -> bool {
-        self.inner.with(py, |inner| inner.flow.is_paused())
-    }
-
     /// Closes after everything that was written is sent; `connection_lost(None)` follows.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::close_transport(slf)
@@ -415,6 +409,11 @@ impl StreamTransport {
     #[getter]
     fn _sendfile_compatible(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(imports(py)?.sendfile_mode.clone_ref(py))
+    }
+
+    #[getter]
+    fn _protocol_paused(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.flow.is_paused())
     }
 
     #[getter]

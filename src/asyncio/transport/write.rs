@@ -24,7 +24,7 @@ use crate::engine;
 use crate::engine::reactor::Readiness;
 use crate::engine::stream::{DrainedAction, EofAction};
 use crate::engine::sys::socket;
-use crate::py::buffer::Data;
+use crate::py::buffer::{Data, SendChunk};
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
@@ -63,6 +63,41 @@ impl Gather {
     /// What a new connection of the same listener starts with.
     pub fn lesson(self) -> Self {
         Self { patience: if self.writes > 1 { PATIENCE } else { self.patience }, ..Self::default() }
+    }
+}
+
+/// What can be sent: the user's data, or records of a TLS connection.
+trait Outgoing {
+    fn as_slice(&self) -> &[u8];
+
+    /// What must be kept once the first `offset` bytes are sent: a chunk, and where it starts in it.
+    fn chunk_from(&mut self, offset: usize) -> (SendChunk, usize);
+}
+
+impl Outgoing for Data<'_, '_> {
+    #[inline]
+    fn as_slice(&self) -> &[u8] {
+        Data::as_slice(self)
+    }
+
+    fn chunk_from(&mut self, offset: usize) -> (SendChunk, usize) {
+        Data::chunk_from(self, offset)
+    }
+}
+
+/// Taken as a whole when a part of it must be kept, unless that would keep far more.
+impl Outgoing for Option<Vec<u8>> {
+    #[inline]
+    fn as_slice(&self) -> &[u8] {
+        self.as_deref().unwrap_or_default()
+    }
+
+    fn chunk_from(&mut self, offset: usize) -> (SendChunk, usize) {
+        match self {
+            // Memory that is used again and again: what waits in a queue is not to keep that much of it.
+            Some(records) if records.capacity() / 2 > records.len() => (SendChunk::Owned(records[offset..].into()), 0),
+            _ => (SendChunk::Grown(self.take().unwrap_or_default()), offset),
+        }
     }
 }
 
@@ -111,15 +146,16 @@ impl Inner {
     }
 
     #[inline]
-    fn write(&mut self, data: &Data<'_, '_>, epoch: Option<u64>) -> Written {
+    fn write(&mut self, data: &mut impl Outgoing, epoch: Option<u64>) -> Written {
         let bytes = data.as_slice();
+        let length = bytes.len();
         if let Some(refused) = self.check_writable(bytes.is_empty()) {
             return refused;
         }
         let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch));
         if self.queue.is_empty() && !hold {
             match socket::send(self.registration.fd, bytes) {
-                Ok(count) if count == bytes.len() => return Written::Done,
+                Ok(count) if count == length => return Written::Done,
                 Ok(count) => self.push(data, count),
                 Err(error) if error.would_block() => self.push(data, 0),
                 Err(error) => return Written::Failed(error),
@@ -146,7 +182,7 @@ impl Inner {
         }
     }
 
-    fn push(&mut self, data: &Data<'_, '_>, offset: usize) {
+    fn push(&mut self, data: &mut impl Outgoing, offset: usize) {
         let (chunk, start) = data.chunk_from(offset);
         self.queue.push_from(chunk, start);
     }
@@ -185,7 +221,7 @@ impl Inner {
 impl StreamTransport {
     pub fn write_data(slf: &Bound<'_, Self>, object: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let Some(data) = Data::new(object)? else {
+        let Some(mut data) = Data::new(object)? else {
             let class = object.get_type();
             let expected = if cfg!(Py_3_14) { "bytes, bytearray, or memoryview" } else { "bytes-like" };
             return Err(PyTypeError::new_err(format!(
@@ -197,11 +233,23 @@ impl StreamTransport {
         let event_loop = this.event_loop.get();
         // Outside of the loop's callbacks nobody would flush what is held.
         let epoch = event_loop.runs_here().then(|| event_loop.epoch());
-        let written = this.inner.with(py, |inner| inner.write(&data, epoch));
+        let written = this.inner.with(py, |inner| inner.write(&mut data, epoch));
         match written {
             Written::Done => Ok(()),
             other => Self::after_write(slf, other, "write()", "write"),
         }
+    }
+
+    /// Sends TLS records as `write` would. Returns the memory if nothing of it is queued.
+    pub fn write_records(slf: &Bound<'_, Self>, records: Vec<u8>) -> PyResult<Option<Vec<u8>>> {
+        let py = slf.py();
+        let this = slf.get();
+        let event_loop = this.event_loop.get();
+        let epoch = event_loop.runs_here().then(|| event_loop.epoch());
+        let mut records = Some(records);
+        let written = this.inner.with(py, |inner| inner.write(&mut records, epoch));
+        Self::after_write(slf, written, "write()", "write")?;
+        Ok(records)
     }
 
     #[inline(never)]
@@ -256,7 +304,7 @@ impl StreamTransport {
             if let Some(refused) = inner.check_writable(empty) {
                 return refused;
             }
-            for piece in &pieces {
+            for piece in &mut pieces {
                 inner.push(piece, 0);
             }
             match inner.blocked {

@@ -104,6 +104,11 @@ impl<C: Chunk> WriteQueue<C> {
         }
     }
 
+    /// Appends all of another queue, of which the first chunk must be whole.
+    pub fn append(&mut self, other: Self) {
+        other.chunks.into_iter().for_each(|chunk| self.push(chunk));
+    }
+
     pub fn clear(&mut self) {
         *self = Self::new();
     }

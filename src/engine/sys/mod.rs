@@ -9,6 +9,7 @@ pub mod datagram;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
+pub mod openssl;
 pub mod socket;
 
 use super::{Error, Result};

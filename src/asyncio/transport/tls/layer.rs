@@ -1,0 +1,352 @@
+//! `Layer`: the record layer of one connection, direct or fallback, and its errors as Python's.
+//!
+//! Both have a real `ssl.SSLObject`, made by the user's `SSLContext`: it is what `get_extra_info('ssl_object')` gives, and
+//! what OpenSSL's callbacks into `_ssl` (SNI, PSK, key log) find. The direct layer puts its own BIO under the object's
+//! `SSL` and calls libssl; the fallback calls the object.
+//!
+//! Both may run the user's Python code, so no state is lent while they are called. On free-threaded builds
+//! the critical section of its native half is what `_ssl`'s own methods take.
+
+use std::mem::MaybeUninit;
+
+use pyo3::exceptions::PyMemoryError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use crate::engine::sys::openssl::{Failure, Session};
+use crate::engine::tls::record_layer::{Read, RecordLayer, Step, Write};
+use crate::py::loop_owned::LoopOwned;
+use crate::py::ssl;
+
+/// What the fallback asks `SSLObject.read` for: one record. More would be allocated, and given back, at each call.
+const FALLBACK_READ: usize = 16 * 1024;
+/// And what it gives to `SSLObject.write` at once, which is what the MemoryBIO grows to.
+const FALLBACK_WRITE: usize = 64 * 1024;
+
+/// See the module's documentation.
+pub enum Layer {
+    Direct {
+        // Dropped before the object that its callbacks need.
+        session: Session,
+        object: Py<PyAny>,
+        /// The object's `_sslobj`, of which free-threaded builds lock what its methods lock.
+        native: Py<PyAny>,
+    },
+    Fallback {
+        object: Py<PyAny>,
+        incoming: Py<PyAny>,
+        outgoing: Py<PyAny>,
+        /// What was in `outgoing`: a MemoryBIO never gives back the memory it has grown to.
+        records: LoopOwned<Vec<u8>>,
+    },
+}
+
+/// Names of the `ssl` module, and one of asyncio's.
+pub struct Names {
+    memory_bio: Py<PyAny>,
+    want_read: Py<PyAny>,
+    syscall: Py<PyAny>,
+    /// `asyncio.sslproto._SSLProtocolTransport`.
+    pub transport: Py<PyAny>,
+    pub error: Py<PyAny>,
+    pub certificate_error: Py<PyAny>,
+}
+
+/// The names, imported when the first connection is made.
+pub fn names(py: Python<'_>) -> PyResult<&'static Names> {
+    static NAMES: PyOnceLock<Names> = PyOnceLock::new();
+    NAMES.get_or_try_init(py, || {
+        let ssl = py.import(intern!(py, "ssl"))?;
+        let name = |name: &str| ssl.getattr(name).map(Bound::unbind);
+        Ok(Names {
+            memory_bio: name("MemoryBIO")?,
+            want_read: name("SSLWantReadError")?,
+            syscall: name("SSLSyscallError")?,
+            transport: py.import(intern!(py, "asyncio.sslproto"))?.getattr("_SSLProtocolTransport")?.unbind(),
+            error: name("SSLError")?,
+            certificate_error: name("CertificateError")?,
+        })
+    })
+}
+
+impl Layer {
+    /// # Errors
+    /// What `SSLContext.wrap_bio` raises.
+    pub fn new(
+        context: &Bound<'_, PyAny>,
+        server_side: bool,
+        server_hostname: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let py = context.py();
+        let memory_bio = names(py)?.memory_bio.bind(py);
+        let (incoming, outgoing) = (memory_bio.call0()?, memory_bio.call0()?);
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "server_side"), server_side)?;
+        keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
+        let object = context.call_method(intern!(py, "wrap_bio"), (&incoming, &outgoing), Some(&keywords))?;
+        Ok(match ssl::session(&object) {
+            Some((session, native)) => Self::Direct { session, object: object.unbind(), native },
+            None => Self::Fallback {
+                object: object.unbind(),
+                incoming: incoming.unbind(),
+                outgoing: outgoing.unbind(),
+                records: LoopOwned::new(Vec::new()),
+            },
+        })
+    }
+
+    pub fn object(&self) -> &Py<PyAny> {
+        match self {
+            Self::Direct { object, .. } | Self::Fallback { object, .. } => object,
+        }
+    }
+
+    /// For calls from an attached thread.
+    #[inline]
+    pub fn attached<'a, 'py>(&'a self, py: Python<'py>) -> Attached<'a, 'py> {
+        Attached(self, py)
+    }
+
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Direct { object, native, session: _ } => {
+                visit.call(object)?;
+                visit.call(native)
+            }
+            Self::Fallback { object, incoming, outgoing, records: _ } => {
+                visit.call(object)?;
+                visit.call(incoming)?;
+                visit.call(outgoing)
+            }
+        }
+    }
+}
+
+/// A layer and the proof that Python may be called.
+pub struct Attached<'a, 'py>(&'a Layer, Python<'py>);
+
+impl<'py> Attached<'_, 'py> {
+    /// Makes the exception of a failed operation the way `_ssl` makes it: repeated on the Python object, the operation
+    /// fails at once, for the reason that is in the thread's error queue still.
+    ///
+    /// With some errors (bytes that are no TLS at all, from OpenSSL 3.2 on) the connection goes on as if nothing had been, and
+    /// wants more of them. Those are put into words here.
+    fn error(
+        &self,
+        session: &Session,
+        failure: Failure,
+        object: &Py<PyAny>,
+        repeat: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyErr {
+        let py = self.1;
+        let reason = session.reason(failure);
+        let line = match repeat(object.bind(py)) {
+            Ok(_) => String::new(),
+            Err(error) => match names(py) {
+                Ok(names) if error.is_instance(py, names.want_read.bind(py)) => error
+                    .value(py)
+                    .to_string()
+                    .rsplit_once(" (")
+                    .map(|(_, line)| format!(" ({line}"))
+                    .unwrap_or_default(),
+                _ => return error,
+            },
+        };
+        ssl_error(py, reason, &line).unwrap_or_else(|error| error)
+    }
+
+    /// The fallback's `object.name(argument)`; `None`: it wants more ciphertext. What it has to say is in `records` then.
+    fn ask(
+        &self,
+        object: &Py<PyAny>,
+        name: &Bound<'py, PyString>,
+        argument: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = self.1;
+        let outcome = match argument {
+            Some(argument) => object.bind(py).call_method1(name, (argument,)),
+            None => object.bind(py).call_method0(name),
+        };
+        self.drain()?;
+        match outcome {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                let names = names(py)?;
+                if error.is_instance(py, names.want_read.bind(py)) || error.is_instance(py, names.syscall.bind(py)) {
+                    Ok(None)
+                } else {
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    /// Moves what is in the fallback's `outgoing` to `records`.
+    fn drain(&self) -> PyResult<()> {
+        let py = self.1;
+        let Layer::Fallback { outgoing, records, .. } = self.0 else { return Ok(()) };
+        if self.pending(outgoing) > 0 {
+            let data = outgoing.bind(py).call_method0(intern!(py, "read"))?;
+            let data = data.cast::<PyBytes>()?.as_bytes();
+            records.with(py, |records| records.extend_from_slice(data));
+        }
+        Ok(())
+    }
+
+    fn pending(&self, bio: &Py<PyAny>) -> usize {
+        let py = self.1;
+        bio.bind(py).getattr(intern!(py, "pending")).and_then(|it| it.extract()).unwrap_or_default()
+    }
+
+    #[inline]
+    fn exclusively<R>(&self, native: &Py<PyAny>, body: impl FnOnce() -> R) -> R {
+        #[cfg(Py_GIL_DISABLED)]
+        {
+            use pyo3::sync::critical_section::with_critical_section;
+            with_critical_section(native.bind(self.1), body)
+        }
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            let _ = native;
+            body()
+        }
+    }
+}
+
+/// An `ssl.SSLError` as `_ssl` words it; `line` says where in its source, in parentheses.
+fn ssl_error(py: Python<'_>, reason: Option<String>, line: &str) -> PyResult<PyErr> {
+    const SSL_ERROR_SSL: i32 = 1;
+    let class = names(py)?.error.bind(py);
+    let Some(reason) = reason else {
+        let text = format!("A failure in the SSL library occurred{line}");
+        return Ok(PyErr::from_value(class.call1((SSL_ERROR_SSL, text))?));
+    };
+    let name = reason.to_uppercase().replace([' ', '-', '/'], "_");
+    let error = class.call1((SSL_ERROR_SSL, format!("[SSL: {name}] {reason}{line}")))?;
+    error.setattr(intern!(py, "library"), intern!(py, "SSL"))?;
+    error.setattr(intern!(py, "reason"), name)?;
+    Ok(PyErr::from_value(error))
+}
+
+fn step<T>(outcome: Option<T>) -> Step {
+    outcome.map_or(Step::WantsMore, |_| Step::Done)
+}
+
+impl RecordLayer for Attached<'_, '_> {
+    type Error = PyErr;
+
+    fn with_ciphertext<R>(&self, ciphertext: &[u8], body: impl FnOnce() -> R) -> PyResult<R> {
+        let py = self.1;
+        match self.0 {
+            Layer::Direct { session, .. } => {
+                session.with_ciphertext(ciphertext, body).map_err(|_| PyMemoryError::new_err("no room for ciphertext"))
+            }
+            Layer::Fallback { incoming, .. } => {
+                incoming.bind(py).call_method1(intern!(py, "write"), (PyBytes::new(py, ciphertext),))?;
+                Ok(body())
+            }
+        }
+    }
+
+    #[inline]
+    fn unread(&self) -> usize {
+        match self.0 {
+            Layer::Direct { session, .. } => session.unread(),
+            Layer::Fallback { incoming, .. } => self.pending(incoming),
+        }
+    }
+
+    #[inline]
+    fn plaintext_bound(&self) -> usize {
+        match self.0 {
+            Layer::Direct { session, .. } => session.plaintext_bound(),
+            // What it gives are `bytes` already.
+            Layer::Fallback { .. } => 0,
+        }
+    }
+
+    fn handshake(&self) -> PyResult<Step> {
+        let name = intern!(self.1, "do_handshake");
+        match self.0 {
+            Layer::Direct { session, object, native } => match self.exclusively(native, || session.handshake()) {
+                Ok(Step::WantsMore) => Ok(Step::WantsMore),
+                // What the user's callbacks raised on the way waits in the object and comes out of this call.
+                Ok(Step::Done) => object.bind(self.1).call_method0(name).map(|_| Step::Done),
+                Err(failure) => Err(self.error(session, failure, object, |object| object.call_method0(name))),
+            },
+            Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
+        }
+    }
+
+    #[inline]
+    fn read(&self, into: &mut [MaybeUninit<u8>]) -> PyResult<Read> {
+        let py = self.1;
+        let name = intern!(py, "read");
+        match self.0 {
+            Layer::Direct { session, object, native } => self
+                .exclusively(native, || session.read(into))
+                .map_err(|failure| self.error(session, failure, object, |object| object.call_method1(name, (1,)))),
+            Layer::Fallback { object, .. } => {
+                let wanted = into.len().min(FALLBACK_READ).into_pyobject(py)?.into_any();
+                let Some(data) = self.ask(object, name, Some(wanted))? else { return Ok(Read::WantsMore) };
+                let data = data.cast::<PyBytes>()?.as_bytes();
+                if data.is_empty() {
+                    return Ok(Read::Closed);
+                }
+                for (place, byte) in into.iter_mut().zip(data) {
+                    place.write(*byte);
+                }
+                Ok(Read::Data(data.len()))
+            }
+        }
+    }
+
+    #[inline]
+    fn write(&self, plaintext: &[u8]) -> PyResult<Write> {
+        let py = self.1;
+        let name = intern!(py, "write");
+        match self.0 {
+            Layer::Direct { session, object, native } => {
+                self.exclusively(native, || session.write(plaintext)).map_err(|failure| {
+                    self.error(session, failure, object, |object| object.call_method1(name, (PyBytes::new(py, b"x"),)))
+                })
+            }
+            Layer::Fallback { object, .. } => {
+                let piece = PyBytes::new(py, &plaintext[..plaintext.len().min(FALLBACK_WRITE)]).into_any();
+                match self.ask(object, name, Some(piece))? {
+                    Some(count) => Ok(Write::Taken(count.extract()?)),
+                    None => Ok(Write::WantsMore),
+                }
+            }
+        }
+    }
+
+    fn shutdown(&self) -> PyResult<Step> {
+        let name = intern!(self.1, "unwrap");
+        match self.0 {
+            Layer::Direct { session, object, native } => self
+                .exclusively(native, || session.shutdown())
+                .map_err(|failure| self.error(session, failure, object, |object| object.call_method0(name))),
+            Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
+        }
+    }
+
+    #[inline]
+    fn outgoing(&self) -> usize {
+        match self.0 {
+            Layer::Direct { session, .. } => session.outgoing(),
+            Layer::Fallback { records, .. } => records.with(self.1, |records| records.len()),
+        }
+    }
+
+    #[inline]
+    fn take_outgoing(&self, spare: Vec<u8>) -> Vec<u8> {
+        match self.0 {
+            Layer::Direct { session, .. } => session.take_outgoing(spare),
+            Layer::Fallback { records, .. } => records.with(self.1, |records| std::mem::replace(records, spare)),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Plaintext in, records out: from the program's `write` to the transport below.
+//!
+//! ```text
+//!   write --encrypted at once--> outgoing --> transport below
+//!         --before the handshake is over--> backlog --> outgoing
+//! ```
+//!
+//! What is written leaves the transport below as it would leave a plain one: at once, or, from a callback that has
+//! learned to write in pieces, at its end. While the transport below has enough, records wait in `outgoing`.
+
+use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use pyo3::Borrowed;
+
+use super::connection::{Inner, Lower, TlsConnection};
+use crate::asyncio::protocol::call_flow_control;
+use crate::asyncio::transport::endpoint::warn_of_write_after_loss;
+use crate::asyncio::transport::stream::StreamTransport;
+use crate::engine::tls::flow::FlowAction;
+use crate::engine::tls::pump::{encrypt, encrypt_queue};
+use crate::engine::tls::record_layer::RecordLayer;
+use crate::engine::tls::State;
+use crate::py::buffer::Data;
+
+/// Pieces of `writelines` that together fit into one record become one.
+const LARGEST_RECORD: usize = 16 * 1024;
+
+/// Where a write goes.
+enum Route {
+    Encrypt,
+    Queued,
+    Refused { warn: bool },
+}
+
+impl Inner {
+    fn push(&mut self, data: &Data<'_, '_>, offset: usize) {
+        let (chunk, start) = data.chunk_from(offset);
+        // Only the first chunk of a queue may be half gone.
+        if start > 0 && !self.backlog.is_empty() {
+            let (rest, _) = Data::Copied(data.as_slice().get(offset..).unwrap_or_default().to_vec()).chunk_from(0);
+            self.backlog.push(rest);
+        } else {
+            self.backlog.push_from(chunk, start);
+        }
+    }
+
+    fn route(&mut self, pieces: &[Data<'_, '_>]) -> Route {
+        if !self.core.takes_writes() {
+            return Route::Refused { warn: self.core.refuse_write() };
+        }
+        if self.core.state() == State::Wrapped && self.backlog.is_empty() {
+            return Route::Encrypt;
+        }
+        for piece in pieces {
+            self.push(piece, 0);
+        }
+        Route::Queued
+    }
+}
+
+impl TlsConnection {
+    pub fn write(slf: &Bound<'_, Self>, object: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+        let Some(data) = Data::new(object)? else {
+            let class = object.get_type();
+            let text = format!("data: expecting a bytes-like instance, got {}", class.name()?);
+            return Err(PyTypeError::new_err(text));
+        };
+        if data.as_slice().is_empty() {
+            return Ok(());
+        }
+        Self::write_pieces(slf, &[data])
+    }
+
+    pub fn write_lines(slf: &Bound<'_, Self>, list: &Bound<'_, PyAny>) -> PyResult<()> {
+        // Everything is looked at before anything is written: a wrong item changes nothing.
+        let items = list.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let mut pieces = Vec::with_capacity(items.len());
+        for item in &items {
+            let Some(data) = Data::new(item.as_borrowed())? else {
+                let class = item.get_type();
+                return Err(PyTypeError::new_err(format!("a bytes-like object is required, not '{}'", class.name()?)));
+            };
+            pieces.push(data);
+        }
+        let total: usize = pieces.iter().map(|piece| piece.as_slice().len()).sum();
+        if pieces.len() > 1 && total <= LARGEST_RECORD {
+            let mut joined = Vec::with_capacity(total);
+            pieces.iter().for_each(|piece| joined.extend_from_slice(piece.as_slice()));
+            return Self::write_pieces(slf, &[Data::Copied(joined)]);
+        }
+        Self::write_pieces(slf, &pieces)
+    }
+
+    fn write_pieces(slf: &Bound<'_, Self>, pieces: &[Data<'_, '_>]) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        match this.inner.with(py, |inner| inner.route(pieces)) {
+            Route::Refused { warn } => warn_of_write_after_loss(py, warn, "SSL connection is closed"),
+            Route::Queued => Ok(()),
+            Route::Encrypt => Self::guarded(slf, Self::encrypt_pieces(slf, pieces)),
+        }
+    }
+
+    fn encrypt_pieces(slf: &Bound<'_, Self>, pieces: &[Data<'_, '_>]) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let records = this.records(py);
+        if records.outgoing() == 0 {
+            // Memory of the loop's: an idle connection keeps none.
+            let spare = this.event_loop.get().tls_buffers.with(py, |buffers| buffers.take_output());
+            drop(records.take_outgoing(spare));
+        }
+        let mut waiting = false;
+        for piece in pieces {
+            let bytes = piece.as_slice();
+            let taken = if waiting { 0 } else { encrypt(&records, bytes)? };
+            if taken < bytes.len() {
+                waiting = true;
+                this.inner.with(py, |inner| inner.push(piece, taken));
+            }
+        }
+        Self::process_outgoing(slf)
+    }
+
+    /// An error of the record layer, or of the transport below, ends the connection.
+    fn guarded(slf: &Bound<'_, Self>, outcome: PyResult<()>) -> PyResult<()> {
+        match outcome {
+            Err(error) if error.is_instance_of::<PyException>(slf.py()) => {
+                Self::fatal_error(slf, error, "Fatal error on SSL protocol")
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Encrypts what waits for it, then sends.
+    pub fn write_backlog(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if !this.inner.with(py, |inner| inner.backlog.is_empty()) {
+            let mut backlog = this.inner.with(py, |inner| std::mem::take(&mut inner.backlog));
+            let outcome = encrypt_queue(&this.records(py), &mut backlog);
+            // Written meanwhile, from a callback of OpenSSL's.
+            let later = this.inner.with(py, |inner| std::mem::replace(&mut inner.backlog, backlog));
+            this.inner.with(py, |inner| inner.backlog.append(later));
+            outcome?;
+        }
+        Self::process_outgoing(slf)
+    }
+
+    /// Sends what is encrypted, and tells the protocol if that changes anything for it.
+    pub fn process_outgoing(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::send_records(slf)?;
+        Self::control_writing(slf)
+    }
+
+    /// Hands the records to the transport below, unless that has enough.
+    pub fn send_records(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let records = this.records(py);
+        if records.outgoing() > 0 && !this.inner.with(py, |inner| inner.lower_full) {
+            match this.lower(py) {
+                Some(Lower::Native(transport)) => {
+                    let data = records.take_outgoing(Vec::new());
+                    let buffers = &this.event_loop.get().tls_buffers;
+                    if let Some(sent) = StreamTransport::write_records(transport.bind(py), data)? {
+                        buffers.with(py, |buffers| buffers.return_output(sent));
+                    }
+                }
+                Some(Lower::Foreign(transport)) => {
+                    let data = records.take_outgoing(Vec::new());
+                    transport.bind(py).call_method1(intern!(py, "write"), (PyBytes::new(py, &data),))?;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that were written and not yet given to the transport below.
+    pub fn write_buffer_size(&self, py: Python<'_>) -> usize {
+        self.records(py).outgoing() + self.inner.with(py, |inner| inner.backlog.len_bytes())
+    }
+
+    /// Tells the protocol to pause or to resume.
+    pub fn control_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let outgoing = this.records(py).outgoing();
+        let action = this.inner.with(py, |inner| inner.write_marks.note(outgoing + inner.backlog.len_bytes()));
+        if action == FlowAction::Nothing {
+            return Ok(());
+        }
+        let (Some(protocol), Some(transport)) = (this.protocol_object(py), this.transport_object(py)) else {
+            return Ok(());
+        };
+        let pause = action == FlowAction::Pause;
+        call_flow_control(this.event_loop.bind(py), transport.bind(py).as_any(), protocol.bind(py), pause)
+    }
+}
