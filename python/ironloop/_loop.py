@@ -55,6 +55,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     _signal_handlers: dict[int, Any]
     _current_handle: Any
     _getaddrinfo_debug: Callable[..., Any]
+    _check_running: Callable[[], None]
 
     def __init__(self) -> None:
         """Make a loop. OSError when the process is out of descriptors."""
@@ -67,6 +68,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     def run_forever(self) -> None:
         """Run until stop() is called."""
         self._check_closed()
+        # CPython 3.13.0 to 3.13.2 would clean up after a run that does not start, and end the one that goes on.
+        self._check_running()
         previous = self._take_wakeup_fd()
         try:
             super().run_forever()
