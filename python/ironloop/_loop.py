@@ -22,7 +22,7 @@ from asyncio import sslproto
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _native, _resolve
+from . import _executor, _native, _resolve
 from ._subprocess import ProcessTransport
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     _current_handle: Any
     _getaddrinfo_debug: Callable[..., Any]
     _check_running: Callable[[], None]
+    _default_executor: ThreadPoolExecutor | None
 
     def __init__(self) -> None:
         """Make a loop. OSError when the process is out of descriptors."""
@@ -139,7 +140,11 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.shutdown(wait=False)
-        await super().shutdown_default_executor(*args, **kwargs)
+        if _executor.NEEDED and self._default_executor is not None:
+            self._executor_shutdown_called = True
+            await _executor.shut_down(self, self._default_executor, *args, **kwargs)
+        else:
+            await super().shutdown_default_executor(*args, **kwargs)
 
     # Transports
 
