@@ -383,37 +383,3 @@ def test_echo_of_many_sizes_is_exact(run):
         await close_all(client, peer, server)
 
     run(main)
-
-
-def test_connection_callbacks_run_in_the_context_of_their_creator(run, loop):
-    import contextvars
-
-    variable = contextvars.ContextVar("variable", default="none")
-
-    class Noting(Recorder):
-        def connection_made(self, transport):
-            super().connection_made(transport)
-            self.seen = [variable.get()]
-
-        def data_received(self, data):
-            super().data_received(data)
-            self.seen.append(variable.get())
-
-        def connection_lost(self, exc):
-            super().connection_lost(exc)
-            self.seen.append(variable.get())
-
-    async def main():
-        server = await loop.create_server(Echo, "127.0.0.1", 0)
-        variable.set("creator")
-        transport, client = await loop.create_connection(Noting, *server.sockets[0].getsockname())
-        variable.set("later")
-        transport.write(b"x")
-        await client.received(1)
-        transport.close()
-        await client.lost
-        assert client.seen == ["creator", "creator", "later"]
-        server.close()
-        await server.wait_closed()
-
-    run(main)

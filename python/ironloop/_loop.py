@@ -26,6 +26,7 @@ from . import _executor, _native, _resolve
 from ._subprocess import ProcessTransport
 
 if TYPE_CHECKING:
+    import contextvars
     import ssl
     from collections.abc import Callable
 
@@ -146,7 +147,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         else:
             await super().shutdown_default_executor(*args, **kwargs)
 
-    # Transports
+    # Transports; a context is what CPython passes since 3.15, the one that they keep
 
     def _make_socket_transport(
         self,
@@ -156,10 +157,10 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
-        **_kwargs: Any,
+        context: contextvars.Context | None = None,
     ) -> _native.StreamTransport:
         self._ensure_fd_no_transport(sock)
-        return _native.StreamTransport(self, sock, protocol, waiter, extra=extra, server=server)
+        return _native.StreamTransport(self, sock, protocol, waiter, extra=extra, server=server, context=context)
 
     def _make_datagram_transport(
         self,
@@ -227,15 +228,15 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
+        context: contextvars.Context | None = None,
         **options: Any,
     ) -> Any:
         # TLS is CPython's own, over a native transport.
         self._ensure_fd_no_transport(rawsock)
-        options.pop("context", None)
         tls = sslproto.SSLProtocol(
             self, protocol, sslcontext, cast(Any, waiter), server_side, server_hostname, **options
         )
-        _native.StreamTransport(self, rawsock, tls, extra=extra, server=server)
+        _native.StreamTransport(self, rawsock, tls, extra=extra, server=server, context=context)
         return tls._app_transport
 
     async def _sendfile_native(
@@ -261,12 +262,15 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
         backlog: int = 100,
         *args: Any,
+        context: contextvars.Context | None = None,
         **kwargs: Any,
     ) -> None:
-        if sslcontext is not None:
-            super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *args, **kwargs)  # type: ignore[misc]
-        else:
-            _native.Listener(self, sock, protocol_factory, server, backlog)
+        if sslcontext is None:
+            _native.Listener(self, sock, protocol_factory, server, backlog, context=context)
+            return
+        if context is not None:
+            kwargs["context"] = context
+        super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *args, **kwargs)  # type: ignore[misc]
 
 
 def new_event_loop() -> Loop:

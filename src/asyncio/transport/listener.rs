@@ -24,6 +24,7 @@ use crate::engine;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{Interest, Trigger};
 use crate::engine::sys::socket;
+use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
@@ -41,6 +42,10 @@ pub struct Listener {
     sock: Py<PyAny>,
     protocol_factory: Py<PyAny>,
     server: Option<Py<PyAny>>,
+    /// Each connection begins in a copy of it: the protocol is made there, and told of the connection.
+    context: Py<PyAny>,
+    /// Whether the transports shall keep theirs (`_start_serving` of Python 3.15 passes one).
+    transports_keep_context: bool,
     state: LoopOwned<ListenerState>,
 }
 
@@ -54,16 +59,21 @@ struct ListenerState {
 #[pymethods]
 impl Listener {
     /// Starts to accept connections of `sock`, which listens and does not block.
+    ///
+    /// The transports keep copies of `context`; without one they begin in copies of the current context.
     #[new]
-    #[pyo3(signature = (event_loop, sock, protocol_factory, server=None, backlog=100))]
+    #[pyo3(signature = (event_loop, sock, protocol_factory, server=None, backlog=100, *, context=None))]
     fn new<'py>(
         event_loop: &Bound<'py, LoopCore>,
         sock: &Bound<'py, PyAny>,
         protocol_factory: &Bound<'py, PyAny>,
         server: Option<&Bound<'py, PyAny>>,
         backlog: i64,
+        context: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
+        let transports_keep_context = context.is_some();
+        let context = context.map_or_else(|| call::copy_context(py), Ok)?;
         let listener = Bound::new(
             py,
             Self {
@@ -72,6 +82,8 @@ impl Listener {
                 sock: sock.clone().unbind(),
                 protocol_factory: protocol_factory.clone().unbind(),
                 server: server.map(|server| server.clone().unbind()),
+                context,
+                transports_keep_context,
                 state: LoopOwned::new(ListenerState { token: None, starved: false, gather: Gather::default() }),
             },
         )?;
@@ -86,6 +98,7 @@ impl Listener {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.sock)?;
         visit.call(&self.protocol_factory)?;
+        visit.call(&self.context)?;
         visit.call(&self.server)
     }
 }
@@ -145,20 +158,21 @@ impl Listener {
         peer: &crate::engine::sys::addr::SocketAddress,
     ) -> PyResult<()> {
         let py = slf.py();
-        let this = slf.get();
-        let mut protocol = None;
-        let outcome = Self::connect(slf, event_loop, fd, peer, &mut protocol);
-        let Err(error) = outcome else { return Ok(()) };
-        if report::ends_the_run(py, &error) {
-            return Err(error);
-        }
-        let _ = this;
-        report::failed(
-            event_loop.as_any(),
-            "Error on transport creation for incoming connection",
-            error.into_value(py).bind(py),
-            &[("protocol", protocol.as_ref())],
-        )
+        let context = call::copy_of_context(py, &slf.get().context)?;
+        call::in_context(py, &context, || {
+            let mut protocol = None;
+            let outcome = Self::connect(slf, event_loop, fd, peer, &context, &mut protocol);
+            let Err(error) = outcome else { return Ok(()) };
+            if report::ends_the_run(py, &error) {
+                return Err(error);
+            }
+            report::failed(
+                event_loop.as_any(),
+                "Error on transport creation for incoming connection",
+                error.into_value(py).bind(py),
+                &[("protocol", protocol.as_ref())],
+            )
+        })
     }
 
     fn connect<'py>(
@@ -166,6 +180,7 @@ impl Listener {
         event_loop: &Bound<'py, LoopCore>,
         fd: std::os::fd::OwnedFd,
         peer: &crate::engine::sys::addr::SocketAddress,
+        context: &Py<PyAny>,
         made: &mut Option<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
@@ -174,8 +189,9 @@ impl Listener {
         *made = Some(protocol.clone());
         let server = this.server.as_ref().map(|server| server.clone_ref(py));
         let gather = this.state.with(py, |state| state.gather);
+        let context = this.transports_keep_context.then(|| context.clone_ref(py));
         let parts = if info::is_decodable(peer) {
-            accepted_parts(fd, Address::Raw(peer.clone()), protocol.unbind(), server, gather)
+            accepted_parts(fd, Address::Raw(peer.clone()), protocol.unbind(), server, gather, context)
         } else {
             let number = fd.as_raw_fd();
             let socket = info::python_socket(py, fd)?;
@@ -192,6 +208,7 @@ impl Listener {
                 server,
                 info,
                 gather,
+                context,
             }
         };
         let transport = StreamTransport::start(event_loop, parts, None)?;

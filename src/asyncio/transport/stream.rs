@@ -51,9 +51,11 @@ pub struct Inner {
     pub descriptor: Descriptor,
     pub protocol: Option<Py<PyAny>>,
     pub kind: ProtocolKind,
-    /// The context of whoever started (or resumed) reading; data is received in it.
+    /// Since Python 3.15 a transport has a context, and everything that it calls on its own account runs there.
+    pub own_context: Option<Py<PyAny>>,
+    /// The own one, or else that of whoever started (or resumed) reading; data is received in it.
     pub read_context: Option<Py<PyAny>>,
-    /// The context of the write that found the socket full; writing is resumed in it.
+    /// The own one, or else that of the write that found the socket full; writing is resumed in it.
     pub write_context: Option<Py<PyAny>>,
     /// `connection_made` is over: events may be acted upon.
     pub started: bool,
@@ -127,6 +129,7 @@ impl StreamTransport {
             Self::read_ready(slf)?;
         }
         if write {
+            slf.get().insist_on_context(slf.py());
             Self::write_ready(slf)?;
         }
         Ok(())
@@ -175,6 +178,10 @@ impl Endpoint for StreamTransport {
         self.inner.with(py, |inner| inner.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
     }
 
+    fn own_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.with(py, |inner| inner.own_context.as_ref().map(|context| context.clone_ref(py)))
+    }
+
     fn registration<R>(&self, py: Python<'_>, body: impl FnOnce(&mut Registration) -> R) -> R {
         self.inner.with(py, |inner| body(&mut inner.registration))
     }
@@ -202,7 +209,7 @@ impl Endpoint for StreamTransport {
 impl StreamTransport {
     /// `loop._make_socket_transport`: takes over a connected, non-blocking `socket.socket`.
     #[new]
-    #[pyo3(signature = (event_loop, sock, protocol, waiter=None, *, extra=None, server=None))]
+    #[pyo3(signature = (event_loop, sock, protocol, waiter=None, *, extra=None, server=None, context=None))]
     fn new<'py>(
         event_loop: &Bound<'py, LoopCore>,
         sock: &Bound<'py, PyAny>,
@@ -210,6 +217,7 @@ impl StreamTransport {
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<&Bound<'py, PyDict>>,
         server: Option<&Bound<'py, PyAny>>,
+        context: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let fd = info::fileno(sock)?;
@@ -226,6 +234,7 @@ impl StreamTransport {
             server: server.map(|server| server.clone().unbind()),
             info: Info { local, peer, extra, ..Info::default() },
             gather: Gather::default(),
+            context,
         };
         Self::start(event_loop, parts, waiter.filter(|waiter| !waiter.is_none()))
     }
@@ -294,7 +303,7 @@ impl StreamTransport {
 
     /// Starts reading again. Does nothing unless it was paused.
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::resume(slf)
+        Self::resume(slf).map(|()| slf.get().insist_on_context(slf.py()))
     }
 
     /// Whether data is received: neither paused nor closing.
@@ -354,7 +363,7 @@ impl StreamTransport {
 
     /// Starts reading, unless the transport was paused or closed since it was made.
     fn _start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::begin_reading(slf)
+        Self::begin_reading(slf).map(|()| slf.get().insist_on_context(slf.py()))
     }
 
     fn _call_connection_lost(slf: &Bound<'_, Self>, exception: Option<Bound<'_, PyAny>>) -> PyResult<()> {
@@ -428,6 +437,7 @@ impl StreamTransport {
         self.inner
             .visit(|inner| {
                 visit.call(&inner.protocol)?;
+                visit.call(&inner.own_context)?;
                 visit.call(&inner.read_context)?;
                 visit.call(&inner.write_context)?;
                 visit.call(&inner.server)?;
@@ -442,6 +452,7 @@ impl StreamTransport {
         let _dropped = self.inner.visit(|inner| {
             (
                 inner.protocol.take(),
+                inner.own_context.take(),
                 inner.read_context.take(),
                 inner.write_context.take(),
                 inner.server.take(),
