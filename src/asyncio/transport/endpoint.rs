@@ -76,8 +76,7 @@ pub fn watch<T: Endpoint>(slf: &Bound<'_, T>, interest: Interest) -> PyResult<()
         None if interest == Interest::NONE => return Ok(()),
         None => {
             let source = T::source(slf);
-            let outcome = event_loop.state(py, |state| state.sources.insert(fd, source, interest, Trigger::Level));
-            let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
+            let token = event_loop.register(py, fd, source, interest, Trigger::Level)?;
             this.registration(py, |it| it.token = Some(token));
         }
         Some(_) if interest == Interest::NONE => deregister(this, py),

@@ -108,9 +108,7 @@ impl Listener {
         let py = slf.py();
         let this = slf.get();
         let source = Source::Listener(slf.clone().unbind());
-        let outcome =
-            event_loop.get().state(py, |state| state.sources.insert(this.fd, source, Interest::READ, Trigger::Level));
-        let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
+        let token = event_loop.get().register(py, this.fd, source, Interest::READ, Trigger::Level)?;
         this.state.with(py, |state| state.token = Some(token));
         Ok(())
     }

@@ -36,7 +36,6 @@ use crate::engine::stream::StreamCore;
 use crate::py::buffer::SendChunk;
 use crate::py::call::{add_fast_method, Arguments, FastMethod};
 use crate::py::class::Finalize;
-use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 
@@ -111,9 +110,7 @@ impl StreamTransport {
         };
         let source = Self::source(slf);
         let interest = Interest::READ | Interest::WRITE;
-        let outcome =
-            this.event_loop.get().state(py, |state| state.sources.insert(fd, source, interest, Trigger::Edge));
-        let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
+        let token = this.event_loop.get().register(py, fd, source, interest, Trigger::Edge)?;
         this.inner.with(py, |inner| {
             inner.registration.token = Some(token);
             // Events of an earlier registration find nobody.
@@ -155,7 +152,8 @@ impl StreamTransport {
             Descriptor::Object(socket) => Ok(Some(socket)),
             Descriptor::Native(fd) => {
                 let socket = info::python_socket(py, fd)?;
-                self.inner.with(py, |inner| inner.descriptor = Descriptor::Object(socket.clone_ref(py)));
+                let kept = Descriptor::Object(socket.clone_ref(py));
+                let _closed = self.inner.with(py, |inner| std::mem::replace(&mut inner.descriptor, kept));
                 Ok(Some(socket))
             }
         }
