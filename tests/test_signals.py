@@ -15,6 +15,7 @@ import threading
 
 import pytest
 
+from tests.support.builds import FREE_THREADED
 from tests.support.children import until
 from tests.support.pipes import turns
 
@@ -346,7 +347,9 @@ def test_a_python_handler_runs_while_the_loop_is_idle(loop, python_handler):
 
 
 @pytest.mark.usefixtures("other_handler")
-def test_what_a_python_handler_raises_leaves_an_idle_run(loop, python_handler):
+def test_what_a_python_handler_raises_leaves_an_idle_run(loop, python_handler, loop_name):
+    if loop_name == "asyncio" and FREE_THREADED:
+        pytest.skip("CPython's loop sleeps on when the signal comes just before it does, which needs another thread")
     python_handler(fail)
     with signal_soon(), pytest.raises(LookupError):
         loop.run_forever()
@@ -411,6 +414,8 @@ def test_a_signal_that_another_thread_gets_wakes_the_loop(loop_name):
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_ctrl_c_interrupts_a_run_at_once_and_a_second_run_works(loop_name, busy):
+    if loop_name == "asyncio" and busy and FREE_THREADED:
+        pytest.skip("CPython's loop loses the callback that it has taken from its queue and not called yet")
     done = in_a_process(
         loop_name,
         """

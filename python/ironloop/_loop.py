@@ -21,10 +21,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _native, _resolve, _tls
+from . import _executor, _native, _resolve, _tls
 from ._subprocess import ProcessTransport
 
 if TYPE_CHECKING:
+    import contextvars
     import ssl
     from collections.abc import Callable
 
@@ -54,6 +55,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     _signal_handlers: dict[int, Any]
     _current_handle: Any
     _getaddrinfo_debug: Callable[..., Any]
+    _check_running: Callable[[], None]
+    _default_executor: ThreadPoolExecutor | None
 
     def __init__(self) -> None:
         """Make a loop. OSError when the process is out of descriptors."""
@@ -68,6 +71,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     def run_forever(self) -> None:
         """Run until stop() is called."""
         self._check_closed()
+        # CPython 3.13.0 to 3.13.2 would clean up after a run that does not start, and end the one that goes on.
+        self._check_running()
         self._take_wakeup_fd()
         try:
             super().run_forever()
@@ -155,9 +160,13 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.shutdown(wait=False)
-        await super().shutdown_default_executor(*args, **kwargs)
+        if _executor.NEEDED and self._default_executor is not None:
+            self._executor_shutdown_called = True
+            await _executor.shut_down(self, self._default_executor, *args, **kwargs)
+        else:
+            await super().shutdown_default_executor(*args, **kwargs)
 
-    # Transports
+    # Transports; a context is what CPython passes since 3.15, the one that they keep
 
     def _make_socket_transport(
         self,
@@ -167,10 +176,10 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
-        **_kwargs: Any,
+        context: contextvars.Context | None = None,
     ) -> _native.StreamTransport:
         self._ensure_fd_no_transport(sock)
-        return _native.StreamTransport(self, sock, protocol, waiter, extra=extra, server=server)
+        return _native.StreamTransport(self, sock, protocol, waiter, extra=extra, server=server, context=context)
 
     def _make_datagram_transport(
         self,
@@ -238,12 +247,12 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
+        context: contextvars.Context | None = None,
         **options: Any,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
-        options.pop("context", None)
         tls = _native.TlsConnection(self, protocol, sslcontext, waiter, server_side, server_hostname, **options)
-        _native.StreamTransport(self, rawsock, tls, extra=extra, server=server)
+        _native.StreamTransport(self, rawsock, tls, extra=extra, server=server, context=context)
         return tls._app_transport
 
     async def start_tls(
@@ -329,6 +338,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         backlog: int = 100,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
+        *,
+        context: contextvars.Context | None = None,
         **_kwargs: Any,
     ) -> None:
         _native.Listener(
@@ -340,6 +351,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
             sslcontext,
             ssl_handshake_timeout,
             ssl_shutdown_timeout,
+            context=context,
         )
 
 

@@ -112,6 +112,12 @@ pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Bound::unbind) }
 }
 
+/// `context.copy()`.
+pub fn copy_of_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+    // SAFETY: attached; the function checks the type itself; returns a new reference or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(context.as_ptr())).map(Bound::unbind) }
+}
+
 /// Whether `context.run` can be replaced by entering and leaving it.
 #[inline]
 pub fn is_context(context: &Bound<'_, PyAny>) -> bool {

@@ -236,8 +236,12 @@ macro_rules! watch_method {
                 let method = $python_name.to_str().unwrap_or_default();
                 let bound = Bindings::new(py, method, ["fd", "callback"], arguments)?;
                 let [file, callback] = bound.named;
+                if $checked && bound.context.is_some() {
+                    let message = format!("{method}() got an unexpected keyword argument 'context'");
+                    return Err(PyTypeError::new_err(message));
+                }
                 let fd = if $checked { LoopCore::watchable_descriptor(&slf, &file)? } else { file.extract::<RawFd>()? };
-                let core = LoopCore::new_handle_core(slf, callback, bound.args(py)?, None)?;
+                let core = LoopCore::new_handle_core(slf, callback, bound.args(py)?, bound.context)?;
                 let handle = LoopCore::watch(&slf, &file, fd, $direction, core)?;
                 Ok(if $checked { py.None() } else { handle.into_any() })
             }
@@ -269,14 +273,14 @@ watch_method!(
     c"_add_reader",
     Direction::Read,
     false,
-    c"_add_reader($self, /, fd, callback, *args)\n--\n\nadd_reader() for asyncio's own transports; returns the handle."
+    c"_add_reader($self, /, fd, callback, *args, context=None)\n--\n\nadd_reader() for asyncio's own transports; returns the handle."
 );
 watch_method!(
     AddWriterUnchecked,
     c"_add_writer",
     Direction::Write,
     false,
-    c"_add_writer($self, /, fd, callback, *args)\n--\n\nadd_writer() for asyncio's own transports; returns the handle."
+    c"_add_writer($self, /, fd, callback, *args, context=None)\n--\n\nadd_writer() for asyncio's own transports; returns the handle."
 );
 
 #[pymethods]

@@ -15,13 +15,13 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::ready::{track_handles, Entry};
-use super::LoopCore;
+use super::{Gathered, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{event, Reactor};
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::epoll::EventBuffer;
-use crate::py::call::check_signals;
+use crate::py::call::{self, check_signals};
 use crate::py::error::os_error;
 
 /// A loop that is busy with callbacks polls in each of its first turns, and then at this interval: a
@@ -181,11 +181,12 @@ impl LoopCore {
     #[inline(never)]
     fn flush_gathered(&self, py: Python<'_>) -> PyResult<()> {
         self.flush_pending.store(false, Ordering::Relaxed);
-        let transports = self.state(py, |state| std::mem::take(&mut state.flush));
+        let gathered = self.state(py, |state| std::mem::take(&mut state.flush));
         let mut outcome = Ok(());
-        for transport in transports {
+        for Gathered { transport, context } in gathered {
             // All of them get their turn, also if the callbacks of one end the run.
-            outcome = StreamTransport::flush(transport.bind(py)).and(outcome);
+            let flush = || StreamTransport::flush(transport.bind(py));
+            outcome = context.map_or_else(flush, |context| call::in_context(py, &context, flush)).and(outcome);
         }
         outcome
     }

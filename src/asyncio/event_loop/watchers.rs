@@ -178,7 +178,7 @@ impl LoopCore {
             return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
         }
         let handle = Py::new(py, Handle { core })?;
-        let (replaced, outcome) = this.state(py, |state| {
+        let (outcome, replaced, _dropped) = this.state(py, |state| {
             if let Some((token, watcher)) = state.sources.watcher_mut(fd) {
                 let replaced = watcher.slot(direction).replace(handle.clone_ref(py));
                 let interest = watcher.interest().unwrap_or(Interest::READ);
@@ -191,23 +191,20 @@ impl LoopCore {
                         outcome => outcome,
                     }
                 });
-                if outcome.is_err() {
-                    if let Some((_, watcher)) = state.sources.watcher_mut(fd) {
-                        *watcher.slot(direction) = None;
-                    }
-                }
-                return (replaced, outcome.map(|()| None));
+                let watcher = state.sources.watcher_mut(fd).filter(|_| outcome.is_err());
+                let refused = watcher.and_then(|(_, watcher)| watcher.slot(direction).take());
+                return (outcome, replaced, (refused, None));
             }
             let mut watcher = Watcher { fd, file: file.clone().unbind(), reader: None, writer: None };
             *watcher.slot(direction) = Some(handle.clone_ref(py));
             let interest = watcher.interest().unwrap_or(Interest::READ);
-            let outcome = state.sources.insert(fd, Source::Watcher(watcher), interest, Trigger::Level);
-            (None, outcome.map(|(_, stale)| stale))
+            let (outcome, dropped) = state.sources.insert(fd, Source::Watcher(watcher), interest, Trigger::Level);
+            (outcome.map(drop), None, (None, dropped))
         });
         if let Some(replaced) = replaced {
             Handle::cancel(replaced.bind(py))?;
         }
-        outcome.map(|_stale| handle).map_err(|error| os_error(py, &error))
+        outcome.map(|()| handle).map_err(|error| os_error(py, &error))
     }
 
     /// Removes the callback of one direction. False: there was none.

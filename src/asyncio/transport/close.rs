@@ -47,6 +47,7 @@ impl StreamTransport {
         let (descriptor, server, waiter, _dropped) = this.inner.with(py, |inner| {
             let dropped = (
                 inner.protocol.take(),
+                inner.own_context.take(),
                 inner.read_context.take(),
                 inner.write_context.take(),
                 std::mem::take(&mut inner.queue),

@@ -46,6 +46,11 @@ pub trait Endpoint: PyClass<Frozen = True> + Sync {
     /// The protocol, until the connection is lost.
     fn protocol_object(&self, py: Python<'_>) -> Option<Py<PyAny>>;
 
+    /// The context that everything it schedules is to run in, if it has one: streams do, since Python 3.15.
+    fn own_context(&self, _py: Python<'_>) -> Option<Py<PyAny>> {
+        None
+    }
+
     /// Lends the registration; `body` must not call Python.
     fn registration<R>(&self, py: Python<'_>, body: impl FnOnce(&mut Registration) -> R) -> R;
 
@@ -71,8 +76,7 @@ pub fn watch<T: Endpoint>(slf: &Bound<'_, T>, interest: Interest) -> PyResult<()
         None if interest == Interest::NONE => return Ok(()),
         None => {
             let source = T::source(slf);
-            let outcome = event_loop.state(py, |state| state.sources.insert(fd, source, interest, Trigger::Level));
-            let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
+            let token = event_loop.register(py, fd, source, interest, Trigger::Level)?;
             this.registration(py, |it| it.token = Some(token));
         }
         Some(_) if interest == Interest::NONE => deregister(this, py),
@@ -110,9 +114,12 @@ pub fn schedule_start<T: Endpoint>(
 ) -> PyResult<()> {
     let py = slf.py();
     let event_loop = slf.get().event_loop().bind(py);
+    let context = slf.get().own_context(py);
+    let in_context = || context.as_ref().map(|context| context.clone_ref(py));
     let connection_made = protocol.getattr(intern!(py, "connection_made"))?;
-    LoopCore::schedule(event_loop, connection_made, Some(slf.clone().into_any()))?;
-    LoopCore::schedule(event_loop, slf.as_any().getattr(intern!(py, "_start_reading"))?, None)?;
+    LoopCore::schedule(event_loop, connection_made, Some(slf.clone().into_any()), in_context())?;
+    let start_reading = slf.as_any().getattr(intern!(py, "_start_reading"))?;
+    LoopCore::schedule(event_loop, start_reading, None, in_context())?;
     if let Some(waiter) = waiter {
         let set_result = imports(py)?.set_result_unless_cancelled.bind(py);
         event_loop.call_method1(intern!(py, "call_soon"), (set_result, waiter, py.None()))?;
@@ -132,7 +139,7 @@ pub fn lose_soon<T: Endpoint>(slf: &Bound<'_, T>, exception: Option<Bound<'_, Py
         // Nothing will run any more: only the descriptor is left to be cared for.
         this.take_descriptor(py).close(py)?;
     }
-    LoopCore::schedule(event_loop, callback, Some(exception))
+    LoopCore::schedule(event_loop, callback, Some(exception), this.own_context(py))
 }
 
 /// Ends the connection; what is queued is lost. Does nothing if it has ended.

@@ -36,7 +36,6 @@ use crate::engine::stream::StreamCore;
 use crate::py::buffer::SendChunk;
 use crate::py::call::{add_fast_method, Arguments, FastMethod};
 use crate::py::class::Finalize;
-use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 
@@ -51,9 +50,11 @@ pub struct Inner {
     pub descriptor: Descriptor,
     pub protocol: Option<Py<PyAny>>,
     pub kind: ProtocolKind,
-    /// The context of whoever started (or resumed) reading; data is received in it.
+    /// Since Python 3.15 a transport has a context, and everything that it calls on its own account runs there.
+    pub own_context: Option<Py<PyAny>>,
+    /// The own one, or else that of whoever started (or resumed) reading; data is received in it.
     pub read_context: Option<Py<PyAny>>,
-    /// The context of the write that found the socket full; writing is resumed in it.
+    /// The own one, or else that of the write that found the socket full; writing is resumed in it.
     pub write_context: Option<Py<PyAny>>,
     /// `connection_made` is over: events may be acted upon.
     pub started: bool,
@@ -111,9 +112,7 @@ impl StreamTransport {
         };
         let source = Self::source(slf);
         let interest = Interest::READ | Interest::WRITE;
-        let outcome =
-            this.event_loop.get().state(py, |state| state.sources.insert(fd, source, interest, Trigger::Edge));
-        let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
+        let token = this.event_loop.get().register(py, fd, source, interest, Trigger::Edge)?;
         this.inner.with(py, |inner| {
             inner.registration.token = Some(token);
             // Events of an earlier registration find nobody.
@@ -129,6 +128,7 @@ impl StreamTransport {
             Self::read_ready(slf)?;
         }
         if write {
+            slf.get().insist_on_context(slf.py());
             Self::write_ready(slf)?;
         }
         Ok(())
@@ -136,35 +136,6 @@ impl StreamTransport {
 
     pub fn closing(slf: &Bound<'_, Self>) -> bool {
         slf.get().inner.with(slf.py(), |inner| inner.life.is_closing())
-    }
-
-    /// The Python socket, made when it is first asked for; `None` once closed.
-    fn python_socket(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let taken = self.inner.with(py, |inner| match std::mem::replace(&mut inner.descriptor, Descriptor::Closed) {
-            Descriptor::Native(fd) => Descriptor::Native(fd),
-            Descriptor::Object(socket) => {
-                let answer = Descriptor::Object(socket.clone_ref(py));
-                inner.descriptor = Descriptor::Object(socket);
-                answer
-            }
-            Descriptor::Closed => Descriptor::Closed,
-        });
-        match taken {
-            Descriptor::Closed => Ok(None),
-            Descriptor::Object(socket) => Ok(Some(socket)),
-            Descriptor::Native(fd) => {
-                let socket = info::python_socket(py, fd)?;
-                self.inner.with(py, |inner| inner.descriptor = Descriptor::Object(socket.clone_ref(py)));
-                Ok(Some(socket))
-            }
-        }
-    }
-
-    fn make_transport_socket(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let wrapped = info::transport_socket(py, self.python_socket(py)?)?;
-        let kept = wrapped.clone_ref(py);
-        let _previous = self.inner.with(py, |inner| inner.info.socket.replace(kept));
-        Ok(wrapped)
     }
 }
 
@@ -175,6 +146,10 @@ impl Endpoint for StreamTransport {
 
     fn protocol_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.inner.with(py, |inner| inner.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
+    }
+
+    fn own_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.with(py, |inner| inner.own_context.as_ref().map(|context| context.clone_ref(py)))
     }
 
     fn registration<R>(&self, py: Python<'_>, body: impl FnOnce(&mut Registration) -> R) -> R {
@@ -204,7 +179,7 @@ impl Endpoint for StreamTransport {
 impl StreamTransport {
     /// `loop._make_socket_transport`: takes over a connected, non-blocking `socket.socket`.
     #[new]
-    #[pyo3(signature = (event_loop, sock, protocol, waiter=None, *, extra=None, server=None))]
+    #[pyo3(signature = (event_loop, sock, protocol, waiter=None, *, extra=None, server=None, context=None))]
     fn new<'py>(
         event_loop: &Bound<'py, LoopCore>,
         sock: &Bound<'py, PyAny>,
@@ -212,6 +187,7 @@ impl StreamTransport {
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<&Bound<'py, PyDict>>,
         server: Option<&Bound<'py, PyAny>>,
+        context: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let fd = info::fileno(sock)?;
@@ -228,6 +204,7 @@ impl StreamTransport {
             server: server.map(|server| server.clone().unbind()),
             info: Info { local, peer, extra, ..Info::default() },
             gather: Gather::default(),
+            context,
         };
         Self::start(event_loop, parts, waiter.filter(|waiter| !waiter.is_none()))
     }
@@ -297,7 +274,7 @@ impl StreamTransport {
 
     /// Starts reading again. Does nothing unless it was paused.
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::resume(slf)
+        Self::resume(slf).map(|()| slf.get().insist_on_context(slf.py()))
     }
 
     /// Whether data is received: neither paused nor closing.
@@ -357,7 +334,7 @@ impl StreamTransport {
 
     /// Starts reading, unless the transport was paused or closed since it was made.
     fn _start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::begin_reading(slf)
+        Self::begin_reading(slf).map(|()| slf.get().insist_on_context(slf.py()))
     }
 
     fn _call_connection_lost(slf: &Bound<'_, Self>, exception: Option<Bound<'_, PyAny>>) -> PyResult<()> {
@@ -446,6 +423,7 @@ impl StreamTransport {
         self.inner
             .visit(|inner| {
                 visit.call(&inner.protocol)?;
+                visit.call(&inner.own_context)?;
                 visit.call(&inner.read_context)?;
                 visit.call(&inner.write_context)?;
                 visit.call(&inner.server)?;
@@ -460,6 +438,7 @@ impl StreamTransport {
         let _dropped = self.inner.visit(|inner| {
             (
                 inner.protocol.take(),
+                inner.own_context.take(),
                 inner.read_context.take(),
                 inner.write_context.take(),
                 inner.server.take(),

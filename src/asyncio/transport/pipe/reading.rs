@@ -151,7 +151,7 @@ impl ReadPipeTransport {
         if slf.get().inner.with(py, |inner| inner.life.close(true)) == CloseAction::LoseNow {
             endpoint::deregister(slf.get(), py);
             let eof_received = protocol.getattr(intern!(py, "eof_received"))?;
-            LoopCore::schedule(slf.get().event_loop.bind(py), eof_received, None)?;
+            LoopCore::schedule(slf.get().event_loop.bind(py), eof_received, None, None)?;
             endpoint::lose_soon(slf, None)?;
         }
         Ok(())
