@@ -345,12 +345,13 @@ def test_a_handler_that_writes_once_has_its_bytes_on_the_wire_before_it_blocks(r
 
     async def main():
         loop = asyncio.get_running_loop()
-        read = threading.Event()
+        # Counts: an event could be cleared for the next round before this one's handler looks.
+        read = threading.Semaphore(0)
 
         class Blocking(Recorder):
             def data_received(self, data):
                 self.transport.write(b"answer")
-                assert read.wait(20), "the answer was not sent before the handler blocked"
+                assert read.acquire(timeout=20), "the answer was not sent before the handler blocked"
 
         server = await loop.create_server(Blocking, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
@@ -358,10 +359,9 @@ def test_a_handler_that_writes_once_has_its_bytes_on_the_wire_before_it_blocks(r
         def ask():
             with socket.create_connection(address) as sock:
                 for _ in range(3):
-                    read.clear()
                     sock.sendall(b"question")
                     assert sock.recv(100) == b"answer"
-                    read.set()
+                    read.release()
 
         await loop.run_in_executor(None, ask)
         await close_all(server)
