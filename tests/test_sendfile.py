@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 import pytest
 
@@ -82,5 +83,39 @@ def test_a_connection_that_is_lost_meanwhile_raises(run, loop, file):
             await task
         await asyncio.wait([client.lost])
         await close_all(peer, server)
+
+    run(main)
+
+
+def test_what_is_no_file_of_the_system_is_read_and_written(run, loop):
+    async def main():
+        client, peer, server = await connected_pair()
+        assert await loop.sendfile(client.transport, io.BytesIO(DATA), 100) == len(DATA) - 100
+        client.transport.write(b"tail")
+        assert await peer.received(len(DATA) - 96) == DATA[100:] + b"tail"
+        with pytest.raises(asyncio.SendfileNotAvailableError):
+            await loop.sendfile(client.transport, io.BytesIO(DATA), fallback=False)
+        await close_all(client, peer, server)
+
+    run(main)
+
+
+def test_reading_and_writing_waits_for_a_slow_peer(run, loop):
+    class Paused(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.pause_reading()
+
+    async def main():
+        client, peer, server = await connected_pair(Recorder, Paused)
+        head = b"h" * 8_000_000
+        client.transport.write(head)
+        task = asyncio.ensure_future(loop.sendfile(client.transport, io.BytesIO(DATA)))
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        peer.transport.resume_reading()
+        assert await task == len(DATA)
+        assert await peer.received(len(head) + len(DATA)) == head + DATA
+        await close_all(client, peer, server)
 
     run(main)

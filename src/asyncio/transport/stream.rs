@@ -233,7 +233,7 @@ impl StreamTransport {
     /// `asyncio.Transport`: an instance of it, as far as `isinstance` can tell.
     #[getter(__class__)]
     fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(imports(py)?.transport.clone_ref(py))
+        Ok(imports(py)?.stream_transport.clone_ref(py))
     }
 
     /// Closes after everything that was written is sent; `connection_lost(None)` follows.
@@ -345,7 +345,7 @@ impl StreamTransport {
                 !matches!(inner.descriptor, Descriptor::Closed),
             )
         });
-        if alive {
+        if alive && !slf.get().event_loop.get().is_loop_closed() {
             text
         } else {
             text.split(" read=").next().unwrap_or_default().to_owned() + ">"
@@ -411,6 +411,11 @@ impl StreamTransport {
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<LoopCore> {
         self.event_loop.clone_ref(py)
+    }
+
+    #[getter]
+    fn _protocol_paused(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.flow.is_paused())
     }
 
     #[getter]
