@@ -30,6 +30,24 @@ def test_a_slow_callback_is_named(loop, caplog):
     assert "seconds" in text
 
 
+def test_a_logger_that_replaces_asyncios_gets_the_warning(loop, monkeypatch):
+    warnings_seen = []
+
+    class Logger:
+        def warning(self, text, *args):
+            warnings_seen.append(text % args)
+
+        def __getattr__(self, _name):
+            return lambda *_args, **_options: None
+
+    monkeypatch.setattr("asyncio.base_events.logger", Logger())
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert any(text.startswith("Executing <Handle") for text in warnings_seen)
+
+
 def test_a_slow_task_is_named(loop, caplog):
     async def slow_task():
         time.sleep(0.02)

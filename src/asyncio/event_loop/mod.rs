@@ -11,6 +11,7 @@
 
 mod bindings;
 mod inbox;
+mod inspect;
 pub mod methods;
 pub mod ready;
 pub mod report;
@@ -75,6 +76,8 @@ pub struct LoopCore {
     closed: AtomicBool,
     stopping: AtomicBool,
     debug: AtomicBool,
+    /// `run_forever` is in `run`: a `_run_once` that comes now is somebody else's.
+    turning: AtomicBool,
     /// `threading.get_ident()` of the thread that runs the loop, 0 when it is not running.
     thread: AtomicU64,
     /// Counts callbacks; tells a transport whether two writes belong to the same one.
@@ -222,6 +225,7 @@ impl LoopCore {
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
+            turning: AtomicBool::new(false),
             thread: AtomicU64::new(0),
             epoch: AtomicU64::new(1),
             flush_pending: AtomicBool::new(false),
