@@ -68,6 +68,25 @@ def test_a_slow_timer_is_named(loop, caplog):
     assert "Executing <TimerHandle" in caplog.text
 
 
+def test_a_failed_task_is_reported_at_once(run, loop, reports):
+    """Nothing keeps a task whose result nobody will ask for: not the handle, not the traceback."""
+
+    async def fail():
+        raise ValueError("nobody asks")
+
+    async def main():
+        loop.set_debug(True)
+        asyncio.Task(fail())
+        await asyncio.sleep(0)
+        assert [str(context["exception"]) for context in reports] == ["nobody asks"]
+
+    gc.disable()
+    try:
+        run(main)
+    finally:
+        gc.enable()
+
+
 def test_calls_from_a_wrong_thread_are_caught(loop):
     loop.set_debug(True)
     caught = []
