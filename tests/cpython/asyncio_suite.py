@@ -60,15 +60,15 @@ class AsyncioSuite(pytest.File):
             return
         listed = list_tests()
         known = {id for tests in listed.values() if not isinstance(tests, str) for id in tests}
-        reasons = left_out.read(sys.version_info[:3]) if self.config.getoption("loops") == "ironloop" else {}
-        yield EntriesExist.from_parent(self, name="left_out_entries_exist", unknown=sorted(reasons.keys() - known))
+        entries = left_out.read(sys.version_info[:3]) if self.config.getoption("loops") == "ironloop" else {}
+        yield EntriesExist.from_parent(self, name="left_out_entries_exist", unknown=sorted(entries.keys() - known))
         for module, tests in listed.items():
             if isinstance(tests, str):
                 yield Unavailable.from_parent(self, name=module, reason=tests)
         ids = [id for id in sorted_by_module(listed) if class_of(id).split(".")[-1] not in REPEATED]
         # The others last: they may hang, and their workers are not used again.
-        for id in sorted(ids, key=lambda id: id in reasons):
-            yield ConformanceTest.from_parent(self, name=id, reason=reasons.get(id))
+        for id in sorted(ids, key=lambda id: id in entries and not entries[id].in_place):
+            yield ConformanceTest.from_parent(self, name=id, entry=entries.get(id))
 
 
 class ConformanceError(Exception):
@@ -88,21 +88,21 @@ class SuiteItem(pytest.Item):
 class ConformanceTest(SuiteItem):
     """One of CPython's tests."""
 
-    def __init__(self, *, reason: str | None, **kwargs: Any) -> None:
+    def __init__(self, *, entry: left_out.Entry | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.reason = reason
+        self.entry = entry
         # The worker's limit is per test; here an item waits for those before it, too.
         self.add_marker(pytest.mark.timeout(0))
 
     def runtest(self) -> None:
         result = self.config.stash[POOL].result(self.name)
         counts = self.config.stash[COUNTS]
-        counts.results.append({**result.as_json(), "left_out": self.reason})
-        if self.reason is not None:
+        counts.results.append({**result.as_json(), "left_out": self.entry and self.entry.reason})
+        if self.entry is not None:
             counts.left_out += 1
             if result.outcome == PASSED:
                 raise ConformanceError(f"passes: take it out of {left_out.file_of(sys.version_info).name}")
-            pytest.skip(f"left out: {self.reason}")
+            pytest.skip(f"left out: {self.entry.reason}")
         if result.outcome == SKIPPED:
             counts.skipped += 1
             pytest.skip(result.text)
@@ -171,12 +171,15 @@ def class_of(id: str) -> str:
 
 
 def batches(items: list[ConformanceTest]) -> list[Batch]:
-    """The tests by class and by whether they are left out, in the items' order."""
+    """The tests by module and by whether they are left out, in the items' order.
+
+    By module because that is how CPython runs them: some depend on what those before left in the policy.
+    """
     found: dict[tuple[str, bool], Batch] = {}
     for item in items:
-        alone = item.reason is not None
+        alone = item.entry is not None and not item.entry.in_place
         limit_seconds = LEFT_OUT_LIMIT_SECONDS if alone else LIMIT_SECONDS
-        key = class_of(item.name), alone
-        batch = found.setdefault(key, Batch(item.name.partition(".")[0], [], limit_seconds, alone))
+        module = item.name.partition(".")[0]
+        batch = found.setdefault((module, alone), Batch(module, [], limit_seconds, alone))
         batch.tests.append(item.name)
     return list(found.values())

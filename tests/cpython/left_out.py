@@ -3,12 +3,14 @@
     ["test_events.HandleTests"]                     # module and class
     test_repr = "reads Handle._repr_info"            # test = reason
     test_new = { reason = "...", since = "3.13.3" }  # for some micro versions of Python: since, before
+    test_first = { reason = "...", in_place = true } # runs among the others: one of them needs what it leaves behind
 
 It is the only way to leave a test out. An entry whose test does not exist, or passes, is an error.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -24,19 +26,28 @@ def file_of(version: tuple[int, ...]) -> Path:
     return FOLDER / f"{version[0]}.{version[1]}.toml"
 
 
-def read(version: tuple[int, ...]) -> dict[str, str]:
-    """The reason for each test that is left out on this version (major, minor, micro) of Python."""
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Why a test is left out."""
+
+    reason: str
+    in_place: bool = False
+    """Whether it runs where CPython runs it, not in a process of its own at the end."""
+
+
+def read(version: tuple[int, ...]) -> dict[str, Entry]:
+    """The tests that are left out on this version (major, minor, micro) of Python, by id."""
     file = file_of(version)
     if not file.exists():
         return {}
-    reasons = {}
+    found = {}
     for owner, entries in tomllib.loads(file.read_text()).items():
         for test, entry in entries.items():
             if isinstance(entry, str):
-                reasons[f"{owner}.{test}"] = entry
+                found[f"{owner}.{test}"] = Entry(entry)
             elif _number(entry.get("since", "0")) <= version < _number(entry.get("before", "99")):
-                reasons[f"{owner}.{test}"] = entry["reason"]
-    return reasons
+                found[f"{owner}.{test}"] = Entry(entry["reason"], entry.get("in_place", False))
+    return found
 
 
 def _number(version: str) -> tuple[int, ...]:

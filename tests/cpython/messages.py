@@ -2,6 +2,7 @@
 
     {"started": id}                  the test's time begins
     {"result": {...}}                a `Result`; a worker that dies or hangs in between sends none
+    {"fixture": {...}}               the `Result` of a fixture that failed or skips; the tests that need it do not run
     {"finished": true}               the batch is done, the worker waits for the next one
 
 An id is what unittest says without the package: `test_events.HandleTests.test_handle`.

@@ -3,7 +3,7 @@
     Pool.start(batches)      threads hand the batches to workers, in order
     Pool.result(id)          waits until that test has ended, one way or the other
 
-A batch is what a worker runs in one go: tests of one class, which share its fixtures. A worker lives until it is
+A batch is what a worker runs in one go: tests of one module, which share its fixtures. A worker lives until it is
 idle at the end, or a test of its hangs or kills it: that test has failed, and a new worker goes on with the next.
 """
 
@@ -39,7 +39,7 @@ FIXTURE_SECONDS = 60.0
 
 @dataclasses.dataclass
 class Batch:
-    """Tests of one class."""
+    """Tests of one module."""
 
     module: str
     tests: list[str]
