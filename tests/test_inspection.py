@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 
 import pytest
 
@@ -54,6 +55,44 @@ def test_one_turn_can_be_run(loop):
     assert ran == [1]
     loop._run_once()
     assert ran == [1, 2]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="new in Python 3.13")
+def test_a_loop_of_ones_own_can_run_the_turns(loop):
+    """As GUI toolkits do that have a loop themselves."""
+    ran = []
+    loop.call_soon(ran.append, 1)
+    loop.call_soon(loop.call_soon, ran.append, 2)
+    loop._run_forever_setup()
+    try:
+        assert loop.is_running()
+        assert asyncio.get_running_loop() is loop
+        loop._run_once()
+        assert ran == [1]
+        loop._run_once()
+        assert ran == [1, 2]
+    finally:
+        loop._run_forever_cleanup()
+    assert not loop.is_running()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def test_a_run_inside_of_a_run_is_refused(loop):
+    outcomes = []
+
+    def nested():
+        try:
+            loop.run_forever()
+        except RuntimeError as error:
+            outcomes.append(str(error))
+        loop._run_once()
+        outcomes.append("one turn")
+
+    loop.call_soon(nested)
+    loop.call_soon(loop.call_soon, loop.stop)
+    loop.run_forever()
+    assert outcomes == ["This event loop is already running", "one turn"]
 
 
 def test_a_callback_can_run_a_turn(loop, loop_name):

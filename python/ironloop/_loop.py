@@ -90,9 +90,11 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         """Run until stop() is called."""
         self._check_closed()
         previous = self._take_wakeup_fd()
+        self._until_stop = True
         try:
             super().run_forever()
         finally:
+            self._until_stop = False
             self._restore_wakeup_fd(previous)
 
     def close(self) -> None:

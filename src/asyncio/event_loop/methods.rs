@@ -355,7 +355,7 @@ impl LoopCore {
         self.check_open()
     }
 
-    /// Runs turns until `stop()` for asyncio's `run_forever()`, whose loop ends then; one turn for anybody else.
+    /// Runs one turn; in the loop of asyncio's `run_forever()`, called by ours, turns until `stop()` ends that, too.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::run(slf)
     }
@@ -426,6 +426,17 @@ impl LoopCore {
     #[setter(_stopping)]
     fn set_stopping_flag(&self, stopping: bool) {
         self.stopping.store(stopping, Ordering::Relaxed);
+    }
+
+    /// Whether the next `_run_once()` runs turns until `stop()`.
+    #[getter(_until_stop)]
+    fn until_stop_flag(&self) -> bool {
+        self.until_stop.load(Ordering::Relaxed)
+    }
+
+    #[setter(_until_stop)]
+    fn set_until_stop_flag(&self, until_stop: bool) {
+        self.until_stop.store(until_stop, Ordering::Relaxed);
     }
 
     #[getter(_debug)]

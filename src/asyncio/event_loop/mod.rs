@@ -76,8 +76,8 @@ pub struct LoopCore {
     closed: AtomicBool,
     stopping: AtomicBool,
     debug: AtomicBool,
-    /// `run_forever` is in `run`: a `_run_once` that comes now is somebody else's.
-    turning: AtomicBool,
+    /// The next `_run_once` is that of our `run_forever`; the others are somebody else's.
+    until_stop: AtomicBool,
     /// `threading.get_ident()` of the thread that runs the loop, 0 when it is not running.
     thread: AtomicU64,
     /// Counts callbacks; tells a transport whether two writes belong to the same one.
@@ -225,7 +225,7 @@ impl LoopCore {
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
-            turning: AtomicBool::new(false),
+            until_stop: AtomicBool::new(false),
             thread: AtomicU64::new(0),
             epoch: AtomicU64::new(1),
             flush_pending: AtomicBool::new(false),

@@ -59,20 +59,17 @@ impl LoopCore {
         let events = this
             .state(py, |state| state.events.take())
             .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
-        let in_run_forever = this.thread.load(Ordering::Relaxed) != 0 && !this.turning.swap(true, Ordering::Relaxed);
+        let until_stop = this.until_stop.swap(false, Ordering::Relaxed);
         let mut run =
             Run { reactor: &reactor, events, busy_turns: 0, untimed_turns: 0, last_look_ns: 0, last_poll_ns: 0 };
         let outcome = loop {
             if let Err(error) = this.turn(slf, &mut run) {
                 break Err(error);
             }
-            if !in_run_forever || this.stopping.load(Ordering::Relaxed) {
+            if !until_stop || this.stopping.load(Ordering::Relaxed) {
                 break Ok(());
             }
         };
-        if in_run_forever {
-            this.turning.store(false, Ordering::Relaxed);
-        }
         this.state(py, |state| state.events = Some(run.events));
         outcome
     }
