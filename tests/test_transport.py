@@ -348,6 +348,7 @@ def test_a_handler_that_writes_once_has_its_bytes_on_the_wire_before_it_blocks(r
 
     async def main():
         loop = asyncio.get_running_loop()
+        # Counts: an event could be cleared for the next round before this one's handler looks.
         read = threading.Semaphore(0)
 
         class Blocking(Recorder):

@@ -13,11 +13,13 @@ it; other threads use `call_soon_threadsafe`.
 from __future__ import annotations
 
 import asyncio
+import collections
 import os
 import selectors
 import signal
 import socket
 import threading
+from asyncio import base_events
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,12 +38,13 @@ class _ReactorView:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
 
-    def get_key(self, fileobj: int) -> selectors.SelectorKey:
-        """The key of a watched descriptor; KeyError if it is not watched."""
-        events = self._loop._watched(fileobj)
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        """The key of a watched descriptor (a number, or a file); KeyError if it is not watched."""
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        events = self._loop._watched(fd)
         if not events:
             raise KeyError(f"{fileobj!r} is not registered")
-        return selectors.SelectorKey(fileobj, fileobj, events, None)
+        return selectors.SelectorKey(fileobj, fd, events, None)
 
     def close(self) -> None:
         self._loop._close_core()
@@ -64,7 +67,27 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self._pidfds: set[int] = set()
         # What set_wakeup_fd() had before we took the place; None: we have not.
         self._wakeup_before: int | None = None
-        asyncio.SelectorEventLoop.__init__(self, _ReactorView(self))  # type: ignore[arg-type]
+        super().__init__(_ReactorView(self))  # type: ignore[arg-type]
+
+    # What waits
+
+    @property
+    def _ready(self) -> collections.deque[asyncio.Handle]:
+        """The handles that are ready to run: a copy, to look at."""
+        return collections.deque(self._ready_handles())
+
+    @_ready.setter
+    def _ready(self, _queue: object) -> None:
+        pass  # asyncio's `__init__` makes a queue that nothing uses here
+
+    @property
+    def _scheduled(self) -> list[asyncio.TimerHandle]:
+        """The timers that are not due yet, the next one first: a copy, to look at."""
+        return sorted(self._timer_handles())
+
+    @_scheduled.setter
+    def _scheduled(self, _heap: object) -> None:
+        pass  # as for `_ready`
 
     # Life cycle
 
@@ -74,14 +97,18 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         # CPython 3.13.0 to 3.13.2 would clean up after a run that does not start, and end the one that goes on.
         self._check_running()
         self._take_wakeup_fd()
+        self._until_stop = True
         try:
             super().run_forever()
         finally:
+            self._until_stop = False
             self._restore_wakeup_fd()
 
     def close(self) -> None:
         """Close the loop: nothing that is scheduled will run. RuntimeError while it is running."""
         super().close()
+        # asyncio closes it by way of `_selector`, which may have been replaced.
+        self._close_core()
         while self._pidfds:
             os.close(self._pidfds.pop())
         resolver, self._resolver = self._resolver, None
@@ -139,7 +166,9 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
     ) -> Any:
         """`socket.getaddrinfo` without blocking; literal addresses are answered at once."""
-        function = self._getaddrinfo_debug if self.get_debug() else socket.getaddrinfo
+        # By way of asyncio's own module, as asyncio does: test suites replace it there.
+        resolver = cast(Any, base_events).socket
+        function = self._getaddrinfo_debug if self.get_debug() else resolver.getaddrinfo
         if _resolve.is_literal(host):
             return function(host, port, family, type, proto, flags)
         return await self.run_in_executor(self._resolver_pool(), function, host, port, family, type, proto, flags)

@@ -11,6 +11,7 @@
 
 mod bindings;
 mod inbox;
+mod inspect;
 pub mod methods;
 pub mod ready;
 pub mod report;
@@ -84,6 +85,8 @@ pub struct LoopCore {
     closed: AtomicBool,
     stopping: AtomicBool,
     debug: AtomicBool,
+    /// The next `_run_once` is that of our `run_forever`; the others are somebody else's.
+    until_stop: AtomicBool,
     /// `threading.get_ident()` of the thread that runs the loop, 0 when it is not running.
     thread: AtomicU64,
     /// Turns are run: the loop, and what is in its queue, is alive.
@@ -245,6 +248,7 @@ impl LoopCore {
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
+            until_stop: AtomicBool::new(false),
             thread: AtomicU64::new(0),
             turning: AtomicBool::new(false),
             epoch: AtomicU64::new(1),

@@ -54,6 +54,32 @@ impl Entry {
         }
     }
 
+    /// The entry of a handle of any class; `None` if it is cancelled.
+    pub fn of_handle(handle: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        Ok(if let Ok(handle) = handle.cast::<Handle>() {
+            (!handle.get().core.is_cancelled()).then(|| Self::Handle(handle.clone().unbind()))
+        } else if let Ok(timer) = handle.cast::<TimerHandle>() {
+            (!timer.get().core.is_cancelled()).then(|| Self::Timer(timer.clone().unbind()))
+        } else {
+            (!is_cancelled(handle)?).then(|| Self::Foreign(handle.clone().unbind()))
+        })
+    }
+
+    /// Another reference to the same.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Call { function, argument, context } => Self::Call {
+                function: function.clone_ref(py),
+                argument: argument.as_ref().map(|argument| argument.clone_ref(py)),
+                context: context.clone_ref(py),
+            },
+            Self::Handle(handle) => Self::Handle(handle.clone_ref(py)),
+            Self::Timer(timer) => Self::Timer(timer.clone_ref(py)),
+            Self::Foreign(handle) => Self::Foreign(handle.clone_ref(py)),
+            Self::Io(token, readiness) => Self::Io(*token, *readiness),
+        }
+    }
+
     /// Runs it. Exceptions go to the exception handler.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ struct Run<'a> {
 }
 
 impl LoopCore {
-    /// Runs turns until `stop` is called.
+    /// Runs turns until `stop` is called; for callers other than `run_forever`, one turn.
     ///
     /// # Errors
     /// `SystemExit` and `KeyboardInterrupt` from callbacks and signal handlers, and whatever other
@@ -59,6 +59,7 @@ impl LoopCore {
         let events = this
             .state(py, |state| state.events.take())
             .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
+        let until_stop = this.until_stop.swap(false, Ordering::Relaxed);
         let mut run =
             Run { reactor: &reactor, events, busy_turns: 0, untimed_turns: 0, last_look_ns: 0, last_poll_ns: 0 };
         this.turning.store(true, Ordering::Relaxed);
@@ -66,7 +67,7 @@ impl LoopCore {
             if let Err(error) = this.turn(slf, &mut run) {
                 break Err(error);
             }
-            if this.stopping.load(Ordering::Relaxed) {
+            if !until_stop || this.stopping.load(Ordering::Relaxed) {
                 break Ok(());
             }
         };

@@ -62,7 +62,7 @@ impl Watcher {
 ///
 /// # Errors
 /// `ValueError` as from `selectors`.
-fn descriptor(file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+pub fn descriptor(file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let py = file.py();
     if let Ok(fd) = file.extract::<RawFd>() {
         return Ok(fd);

@@ -6,7 +6,7 @@
 
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyResourceWarning, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
@@ -96,6 +96,19 @@ pub fn deregister<T: Endpoint>(this: &T, py: Python<'_>) {
     if let Some(token) = token {
         let _source = this.event_loop().get().state(py, |state| state.sources.remove(fd, token));
     }
+}
+
+/// `transport._pipe = None`: ends the registration and lets go of the file object without closing it.
+///
+/// # Errors
+/// `AttributeError` for any other value.
+pub fn release_descriptor<T: Endpoint>(this: &T, py: Python<'_>, value: Option<Py<PyAny>>) -> PyResult<()> {
+    if value.is_some() {
+        return Err(PyAttributeError::new_err("can only be set to None"));
+    }
+    deregister(this, py);
+    let _released = this.take_descriptor(py);
+    Ok(())
 }
 
 /// Queues an event for the transport, as if the reactor had reported it.

@@ -20,6 +20,7 @@ use super::stream::StreamTransport;
 use super::tls::connection::{Settings, TlsConnection};
 use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
+use crate::asyncio::event_loop::watchers::descriptor;
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine;
 use crate::engine::reactor::registry::Token;
@@ -93,7 +94,7 @@ impl Listener {
         let listener = Bound::new(
             py,
             Self {
-                fd: info::fileno(sock)?,
+                fd: descriptor(sock)?,
                 budget: usize::try_from(backlog).unwrap_or(1).clamp(1, LARGEST_BUDGET),
                 sock: sock.clone().unbind(),
                 protocol_factory: protocol_factory.clone().unbind(),

@@ -209,11 +209,11 @@ impl StreamTransport {
         Self::start(event_loop, parts, waiter.filter(|waiter| !waiter.is_none()))
     }
 
-    /// `asyncio.Transport`: an instance of it, as far as `isinstance` can tell; and of its subclass with flow control,
-    /// which the fallback of `sendfile` asks for.
+    /// asyncio's own transport: an instance of it, as far as `isinstance` can tell. The fallback of `sendfile` asks for its
+    /// base class with flow control.
     #[getter(__class__)]
     fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(imports(py)?.flow_control_transport.clone_ref(py))
+        Ok(imports(py)?.stream_transport.clone_ref(py))
     }
 
     /// Closes after everything that was written is sent; `connection_lost(None)` follows.
@@ -325,7 +325,7 @@ impl StreamTransport {
                 !matches!(inner.descriptor, Descriptor::Closed),
             )
         });
-        if alive {
+        if alive && !slf.get().event_loop.get().is_loop_closed() {
             text
         } else {
             text.split(" read=").next().unwrap_or_default().to_owned() + ">"
