@@ -9,3 +9,4 @@ pub mod class;
 pub mod error;
 pub mod imports;
 pub mod loop_owned;
+pub mod thread_end;

@@ -183,7 +183,7 @@ impl Listener {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let protocol = this.protocol_factory.bind(py).call0()?;
+        let protocol = call::call0(py, &this.protocol_factory)?;
         *made = Some(protocol.clone());
         let server = this.server.as_ref().map(|server| server.clone_ref(py));
         let gather = this.state.with(py, |state| state.gather);
