@@ -12,6 +12,7 @@ use crate::asyncio::callback::{Args, BoundArgs, BoundCall, Call};
 use crate::asyncio::handle::{Handle, HandleCore, TimerHandle};
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::Readiness;
+use crate::py::call;
 use crate::py::class::{track, track_if_shared};
 
 /// Makes the handles in a queue known to the collector: the run is over, and the loop may become garbage.
@@ -163,7 +164,8 @@ fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
     if is_cancelled(handle)? {
         return Ok(());
     }
-    handle.call_method0(intern!(handle.py(), "_run")).map(drop)
+    let py = handle.py();
+    call::call_method0(py, handle.as_unbound(), intern!(py, "_run").as_unbound()).map(drop)
 }
 
 /// Makes the handle that the report shows.

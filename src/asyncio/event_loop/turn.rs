@@ -23,6 +23,7 @@ use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::epoll::EventBuffer;
 use crate::py::call::{self, check_signals};
 use crate::py::error::os_error;
+use crate::py::thread_end::StayHere;
 
 /// A loop that is busy with callbacks polls in each of its first turns, and then at this interval: a
 /// poll costs twice as much as a callback. The price is that an event may be seen so much later.
@@ -63,6 +64,7 @@ impl LoopCore {
         let mut run =
             Run { reactor: &reactor, events, busy_turns: 0, untimed_turns: 0, last_look_ns: 0, last_poll_ns: 0 };
         this.turning.store(true, Ordering::Relaxed);
+        let guard = StayHere::new();
         let outcome = loop {
             if let Err(error) = this.turn(slf, &mut run) {
                 break Err(error);
@@ -71,6 +73,7 @@ impl LoopCore {
                 break Ok(());
             }
         };
+        guard.leave();
         this.turning.store(false, Ordering::Relaxed);
         this.drain_inbox(py);
         this.state(py, |state| {

@@ -22,6 +22,7 @@ use crate::asyncio::protocol::call_flow_control;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{Interest, Readiness, Trigger};
 use crate::engine::stream::flow::FlowControl;
+use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 
@@ -190,7 +191,7 @@ pub fn tell_lost<T: Endpoint>(slf: &Bound<'_, T>, exception: Option<Bound<'_, Py
     deregister(slf.get(), py);
     let Some(protocol) = slf.get().protocol_object(py) else { return Ok(()) };
     let exception = exception.unwrap_or_else(|| py.None().into_bound(py));
-    protocol.bind(py).call_method1(&imports(py)?.connection_lost, (exception,)).map(drop)
+    call::call_method1(py, &protocol, &imports(py)?.connection_lost, &exception).map(drop)
 }
 
 /// A callback of the protocol raised, and the transport lives on.

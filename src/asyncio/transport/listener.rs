@@ -210,7 +210,7 @@ impl Listener {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let protocol = this.protocol_factory.bind(py).call0()?;
+        let protocol = call::call0(py, &this.protocol_factory)?;
         *made = Some(protocol.clone());
         let protocol = match &this.tls {
             Some(tls) => tls.connection(event_loop, protocol)?,
