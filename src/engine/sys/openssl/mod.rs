@@ -78,7 +78,6 @@ functions! {
     SSL_set0_rbio(*mut Ssl, *mut Bio);
     SSL_set0_wbio(*mut Ssl, *mut Bio);
     SSL_set_read_ahead(*mut Ssl, c_int);
-    SSL_ctrl(*mut Ssl, c_int, c_long, *mut c_void) -> c_long;
     SSL_do_handshake(*mut Ssl) -> c_int;
     SSL_read_ex(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int;
     SSL_write_ex(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;

@@ -7,10 +7,10 @@
 //! Errors stay in the thread's error queue, where the maker finds them and makes exceptions of them.
 #![expect(unsafe_code, reason = "OpenSSL's C API")]
 
-use std::ffi::{c_int, c_long, c_ulong};
+use std::ffi::{c_int, c_ulong};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::channel::{self, Channel};
 use super::{Bio, Library, Ssl};
@@ -20,20 +20,11 @@ const SSL_ERROR_WANT_READ: c_int = 2;
 const SSL_ERROR_WANT_WRITE: c_int = 3;
 const SSL_ERROR_ZERO_RETURN: c_int = 6;
 const SSL_RECEIVED_SHUTDOWN: c_int = 2;
-const SSL_CTRL_CLEAR_MODE: c_int = 78;
-const SSL_MODE_RELEASE_BUFFERS: c_long = 0x10;
 
 /// Plaintext of one record at the most (RFC 8446, 5.1).
 const LARGEST_RECORD: usize = 16 * 1024;
 /// Bytes that a record adds to its plaintext at the most: header, explicit nonce or IV, padding, tag.
 const RECORD_OVERHEAD: usize = 85;
-
-/// Reads after which a connection counts as busy.
-const READS_OF_BUSY: u8 = 32;
-/// Busy connections of the process that keep their buffers, 34 KiB each; allocating and freeing them costs 3 % of a small
-/// request.
-const MOST_KEEPERS: usize = 128;
-static KEEPERS: AtomicUsize = AtomicUsize::new(0);
 
 /// An operation failed; why is in the thread's error queue, or follows from the `SSL`'s state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,10 +40,6 @@ pub struct Session {
     library: &'static Library,
     ssl: NonNull<Ssl>,
     bio: NonNull<Bio>,
-    /// Reads until the buffers are kept.
-    patience: AtomicU8,
-    /// The buffers are kept.
-    keeps_buffers: AtomicBool,
     /// An operation runs.
     busy: AtomicBool,
 }
@@ -77,14 +64,7 @@ impl Session {
             unsafe { (functions.BIO_free)(bio.as_ptr()) };
             return None;
         }
-        let session = Self {
-            library,
-            ssl,
-            bio,
-            patience: AtomicU8::new(READS_OF_BUSY),
-            keeps_buffers: AtomicBool::new(false),
-            busy: AtomicBool::new(false),
-        };
+        let session = Self { library, ssl, bio, busy: AtomicBool::new(false) };
         for _direction in 0..2 {
             // SAFETY: the BIO is live. A reference that is lost on the way out would leak, no more.
             if unsafe { (functions.BIO_up_ref)(bio.as_ptr()) } != 1 {
@@ -113,37 +93,6 @@ impl Session {
         if unsafe { (self.library.functions.ERR_peek_error)() } != 0 {
             // SAFETY: as above.
             unsafe { (self.library.functions.ERR_clear_error)() };
-        }
-    }
-
-    /// Lets a busy connection keep its record buffers, which `_ssl` has told OpenSSL to free after each use. A number of
-    /// connections may; that bounds the memory.
-    #[cold]
-    fn keep_buffers(&self) {
-        if KEEPERS.fetch_add(1, Ordering::Relaxed) >= MOST_KEEPERS {
-            KEEPERS.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        self.keeps_buffers.store(true, Ordering::Relaxed);
-        // SAFETY: live; this command takes no pointer.
-        unsafe {
-            (self.library.functions.SSL_ctrl)(
-                self.ssl.as_ptr(),
-                SSL_CTRL_CLEAR_MODE,
-                SSL_MODE_RELEASE_BUFFERS,
-                std::ptr::null_mut(),
-            )
-        };
-    }
-
-    #[inline]
-    fn note_read(&self) {
-        let patience = self.patience.load(Ordering::Relaxed);
-        if patience > 0 {
-            self.patience.store(patience - 1, Ordering::Relaxed);
-            if patience == 1 {
-                self.keep_buffers();
-            }
         }
     }
 
@@ -242,7 +191,6 @@ impl RecordLayer for Session {
             )
         };
         if result == 1 {
-            self.note_read();
             self.channel(Channel::record_ended);
             return Ok(Read::Data(count));
         }
@@ -314,9 +262,6 @@ impl RecordLayer for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if *self.keeps_buffers.get_mut() {
-            KEEPERS.fetch_sub(1, Ordering::Relaxed);
-        }
         // SAFETY: the reference that `attach` took, given back once.
         unsafe { (self.library.functions.SSL_free)(self.ssl.as_ptr()) };
         // SAFETY: the reference that `new_bio` gave us, given back once.

@@ -1,0 +1,146 @@
+/* TLS load for an echo server on loopback: prints the number of answers and their rate.
+ *
+ *   load PORT CONNECTIONS SIZE SECONDS          each connection has one request of SIZE bytes under way
+ *   load PORT full|resumed SECONDS              one connection after the other: handshake, one byte, goodbye
+ *
+ * One thread. Certificates are not verified: what is measured is the server. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+struct connection {
+    SSL *ssl;
+    int fd;
+    size_t sent, received;
+};
+
+static void fail(const char *what) {
+    perror(what);
+    exit(1);
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static SSL *connect_to(SSL_CTX *context, int port, SSL_SESSION *session) {
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    SSL *ssl = SSL_new(context);
+    SSL_set_fd(ssl, fd);
+    if (session) SSL_set_session(ssl, session);
+    if (SSL_connect(ssl) != 1) fail("SSL_connect");
+    return ssl;
+}
+
+static void handshakes(SSL_CTX *context, int port, int resume, double seconds) {
+    SSL_SESSION *session = NULL;
+    long count = 0;
+    double start = now();
+    while (now() - start < seconds) {
+        char byte = 'x';
+        SSL *ssl = connect_to(context, port, session);
+        if (session && !SSL_session_reused(ssl)) fail("the session was not resumed");
+        if (SSL_write(ssl, &byte, 1) != 1 || SSL_read(ssl, &byte, 1) != 1) fail("echo");
+        if (resume) {
+            if (session) SSL_SESSION_free(session);
+            session = SSL_get1_session(ssl); /* a ticket of TLS 1.3 is used once */
+        }
+        SSL_shutdown(ssl);
+        while (SSL_read(ssl, &byte, 1) > 0) continue;
+        int fd = SSL_get_fd(ssl);
+        SSL_free(ssl);
+        close(fd);
+        count++;
+    }
+    printf("%ld %.0f\n", count, (double)count / (now() - start));
+}
+
+static void send_more(int poll, struct connection *it, const char *data, size_t size, int was_blocked) {
+    while (it->sent < size) {
+        int count = SSL_write(it->ssl, data + it->sent, (int)(size - it->sent));
+        if (count <= 0) break;
+        it->sent += (size_t)count;
+    }
+    int blocked = it->sent < size;
+    if (blocked != was_blocked) {
+        struct epoll_event event = {.events = EPOLLIN | (blocked ? EPOLLOUT : 0), .data.ptr = it};
+        epoll_ctl(poll, EPOLL_CTL_MOD, it->fd, &event);
+    }
+}
+
+static void echo(SSL_CTX *context, int port, int connections, size_t size, double seconds) {
+    static char answer[1 << 18];
+    char *request = memset(malloc(size), 'x', size);
+    struct connection *all = calloc((size_t)connections, sizeof *all);
+    struct epoll_event events[256];
+    int poll = epoll_create1(0);
+    for (int i = 0; i < connections; i++) {
+        all[i].ssl = connect_to(context, port, NULL);
+        all[i].fd = SSL_get_fd(all[i].ssl);
+        fcntl(all[i].fd, F_SETFL, O_NONBLOCK);
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &all[i]};
+        epoll_ctl(poll, EPOLL_CTL_ADD, all[i].fd, &event);
+        send_more(poll, &all[i], request, size, 0);
+    }
+    long answers = 0;
+    double start = now();
+    while (now() - start < seconds) {
+        int ready = epoll_wait(poll, events, 256, 100);
+        for (int i = 0; i < ready; i++) {
+            struct connection *it = events[i].data.ptr;
+            int was_blocked = it->sent < size;
+            for (;;) {
+                int count = SSL_read(it->ssl, answer, sizeof answer);
+                if (count <= 0) {
+                    if (SSL_get_error(it->ssl, count) != SSL_ERROR_WANT_READ) fail("SSL_read");
+                    break;
+                }
+                it->received += (size_t)count;
+                if (it->received == size) {
+                    answers++;
+                    it->received = it->sent = 0;
+                    break;
+                }
+            }
+            send_more(poll, it, request, size, was_blocked);
+        }
+    }
+    printf("%ld %.0f\n", answers, (double)answers / (now() - start));
+}
+
+int main(int count, char **words) {
+    signal(SIGPIPE, SIG_IGN);
+    if (count < 4) {
+        fprintf(stderr, "usage: load PORT CONNECTIONS SIZE SECONDS | load PORT full|resumed SECONDS\n");
+        return 2;
+    }
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT);
+    int port = atoi(words[1]);
+    if (count == 4) {
+        handshakes(context, port, !strcmp(words[2], "resumed"), atof(words[3]));
+    } else {
+        SSL_CTX_set_read_ahead(context, 1);
+        SSL_CTX_set_default_read_buffer_len(context, 1 << 16);
+        echo(context, port, atoi(words[2]), (size_t)atol(words[3]), atof(words[4]));
+    }
+    return 0;
+}
