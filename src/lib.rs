@@ -55,6 +55,7 @@ mod _native {
         use crate::py::class::{install_finalizer, install_free_list};
 
         let py = module.py();
+        crate::py::imports::imports(py)?;
         event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
         install_free_list::<Handle>(&py.get_type::<Handle>());
         install_free_list::<TimerHandle>(&py.get_type::<TimerHandle>());

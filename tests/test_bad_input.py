@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 import subprocess
 import sys
 import textwrap
@@ -110,3 +111,15 @@ def test_signatures_can_be_inspected():
         theirs = inspect.signature(getattr(asyncio.SelectorEventLoop, name))
         named = [p for p in theirs.parameters if p not in ("name", "context", "kwargs", "eager_start")]
         assert [p for p in ours.parameters if p not in ("context", "kwargs")] == named
+
+
+def test_a_server_needs_a_socket_with_a_descriptor(loop):
+    class Hollow:
+        type = socket.SOCK_STREAM
+        family = socket.AF_INET
+
+        def __getattr__(self, _name):
+            return lambda *_args: None
+
+    with pytest.raises(ValueError, match="Invalid file object"):
+        loop.run_until_complete(loop.create_server(asyncio.Protocol, sock=Hollow()))

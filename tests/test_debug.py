@@ -30,6 +30,24 @@ def test_a_slow_callback_is_named(loop, caplog):
     assert "seconds" in text
 
 
+def test_a_logger_that_replaces_asyncios_gets_the_warning(loop, monkeypatch):
+    warnings_seen = []
+
+    class Logger:
+        def warning(self, text, *args):
+            warnings_seen.append(text % args)
+
+        def __getattr__(self, _name):
+            return lambda *_args, **_options: None
+
+    monkeypatch.setattr("asyncio.base_events.logger", Logger())
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert any(text.startswith("Executing <Handle") for text in warnings_seen)
+
+
 def test_a_slow_task_is_named(loop, caplog):
     async def slow_task():
         time.sleep(0.02)
@@ -48,6 +66,25 @@ def test_a_slow_timer_is_named(loop, caplog):
     loop.call_later(0.001, loop.stop)
     loop.run_forever()
     assert "Executing <TimerHandle" in caplog.text
+
+
+def test_a_failed_task_is_reported_at_once(run, loop, reports):
+    """Nothing keeps a task whose result nobody will ask for: not the handle, not the traceback."""
+
+    async def fail():
+        raise ValueError("nobody asks")
+
+    async def main():
+        loop.set_debug(True)
+        asyncio.Task(fail())
+        await asyncio.sleep(0)
+        assert [str(context["exception"]) for context in reports] == ["nobody asks"]
+
+    gc.disable()
+    try:
+        run(main)
+    finally:
+        gc.enable()
 
 
 def test_calls_from_a_wrong_thread_are_caught(loop):

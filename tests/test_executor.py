@@ -48,14 +48,29 @@ def test_after_the_shutdown_no_job_is_taken(loop):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
-def test_the_shutdown_may_have_a_timeout(loop):
+def test_the_shutdown_may_have_a_timeout(loop, loop_name):
+    if loop_name == "asyncio" and sys.version_info < (3, 12, 3):
+        pytest.skip("before Python 3.12.3 CPython's loop waits for the threads without a limit")
     release = threading.Event()
 
     async def main():
-        loop.run_in_executor(None, release.wait)
-        with pytest.warns(RuntimeWarning, match="The executor did not finish"):
-            await loop.shutdown_default_executor(0.01)
-        release.set()
+        job = loop.run_in_executor(None, release.wait)
+        try:
+            with pytest.warns(RuntimeWarning, match="The executor did not finish"):
+                await loop.shutdown_default_executor(0.01)
+        finally:
+            release.set()
+        assert await job
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
+def test_a_shutdown_in_time_says_nothing(loop):
+    async def main():
+        job = loop.run_in_executor(None, pow, 2, 3)
+        await loop.shutdown_default_executor(20)
+        assert await job == 8
 
     loop.run_until_complete(main())
 

@@ -39,20 +39,22 @@ def test_a_flooding_peer_does_not_keep_others_waiting(run, loop):
         thread = threading.Thread(target=flood)
         thread.start()
         ticks = 0
-        while received[0] < 50_000_000:
-            await asyncio.sleep(0)
-            ticks += 1
-            largest[0] = max(largest[0], since_tick[0])
-            since_tick[0] = 0
+        try:
+            while received[0] < 50_000_000:
+                await asyncio.sleep(0)
+                ticks += 1
+                largest[0] = max(largest[0], since_tick[0])
+                since_tick[0] = 0
+        finally:
+            stop.set()
+            server.close()
+            while thread.is_alive():  # and sends, until somebody has read the rest
+                await asyncio.sleep(0.001)
+            thread.join()
+            await asyncio.sleep(0.01)
         # What one turn takes from one peer is bounded, so every turn other callbacks run.
         assert largest[0] <= 1 << 20
         assert ticks >= 50
-        stop.set()
-        server.close()
-        while thread.is_alive():
-            await asyncio.sleep(0.001)
-        thread.join()
-        await asyncio.sleep(0.01)
 
     run(main)
 

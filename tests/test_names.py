@@ -57,3 +57,19 @@ def test_literals_need_no_thread():
     loop.run_until_complete(main())
     assert threading.active_count() == before
     loop.close()
+
+
+def test_a_resolver_that_replaces_asyncios_is_asked(loop, monkeypatch):
+    """As test suites do: asyncio's name for the socket module, not the module itself."""
+
+    class Offline:
+        @staticmethod
+        def getaddrinfo(host, port, *_args):
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+
+        def __getattr__(self, name):
+            return getattr(socket, name)
+
+    monkeypatch.setattr("asyncio.base_events.socket", Offline())
+    ((*_, address),) = loop.run_until_complete(loop.getaddrinfo("localhost", 80))
+    assert address == ("192.0.2.1", 80)

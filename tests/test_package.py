@@ -40,3 +40,25 @@ def test_new_event_loop_makes_loops():
     loop = ironloop.new_event_loop()
     assert type(loop) is ironloop.Loop
     loop.close()
+
+
+def test_asyncios_names_can_be_replaced_by_ours():
+    """As programs do that cannot say which loop their libraries make."""
+    code = """
+import asyncio, asyncio.base_events, asyncio.unix_events
+import ironloop
+for module in (asyncio, asyncio.unix_events):
+    module.SelectorEventLoop = ironloop.Loop
+for module in (asyncio, asyncio.base_events):
+    module.BaseEventLoop = ironloop.Loop
+
+async def main():
+    return await asyncio.get_running_loop().create_task(asyncio.sleep(0, "done"), name="named")
+
+loop = asyncio.SelectorEventLoop()
+assert type(loop) is ironloop.Loop
+assert loop.run_until_complete(main()) == "done"
+loop.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -34,7 +34,10 @@ def test_a_run_that_is_stopped_early_says_so(loop):
         loop.run_until_complete(future)
 
 
-def test_a_loop_runs_once_at_a_time(loop, loop_factory):
+def test_a_loop_runs_once_at_a_time(loop, loop_factory, loop_name):
+    if loop_name == "asyncio" and (3, 13) <= sys.version_info < (3, 13, 3):
+        pytest.skip("before Python 3.13.3 the second run of CPython's loop ends the first one")
+
     async def main():
         with pytest.raises(RuntimeError, match="This event loop is already running"):
             loop.run_forever()

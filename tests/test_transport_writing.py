@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.support.builds import FREE_THREADED
 from tests.support.leaks import resident_bytes
 from tests.support.protocols import Recorder, close_all, connected_pair
 
@@ -224,7 +225,10 @@ def test_both_ends_flood_each_other_without_a_stall(run):
 
 
 @pytest.mark.slow
-def test_memory_is_given_back_when_the_connection_is_lost(run):
+def test_memory_is_given_back_when_the_connection_is_lost(run, loop_name):
+    if loop_name == "asyncio" and FREE_THREADED:
+        pytest.skip("CPython's loop queues Python objects, whose memory these builds give back some time later")
+
     async def main():
         client, peer, server = await connected_pair(Recorder, Paused)
         before = resident_bytes()

@@ -13,18 +13,21 @@ it; other threads use `call_soon_threadsafe`.
 from __future__ import annotations
 
 import asyncio
+import collections
 import os
 import selectors
 import signal
 import socket
 import threading
+from asyncio import base_events
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from . import _native, _resolve, _tls
+from . import _executor, _native, _resolve, _tls
 from ._subprocess import ProcessTransport
 
 if TYPE_CHECKING:
+    import contextvars
     import ssl
     from collections.abc import Callable
 
@@ -35,12 +38,13 @@ class _ReactorView:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
 
-    def get_key(self, fileobj: int) -> selectors.SelectorKey:
-        """The key of a watched descriptor; KeyError if it is not watched."""
-        events = self._loop._watched(fileobj)
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        """The key of a watched descriptor (a number, or a file); KeyError if it is not watched."""
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        events = self._loop._watched(fd)
         if not events:
             raise KeyError(f"{fileobj!r} is not registered")
-        return selectors.SelectorKey(fileobj, fileobj, events, None)
+        return selectors.SelectorKey(fileobj, fd, events, None)
 
     def close(self) -> None:
         self._loop._close_core()
@@ -54,27 +58,57 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     _signal_handlers: dict[int, Any]
     _current_handle: Any
     _getaddrinfo_debug: Callable[..., Any]
+    _check_running: Callable[[], None]
+    _default_executor: ThreadPoolExecutor | None
 
     def __init__(self) -> None:
         """Make a loop. OSError when the process is out of descriptors."""
         self._resolver: ThreadPoolExecutor | None = None
         self._pidfds: set[int] = set()
-        asyncio.SelectorEventLoop.__init__(self, _ReactorView(self))  # type: ignore[arg-type]
+        # What set_wakeup_fd() had before we took the place; None: we have not.
+        self._wakeup_before: int | None = None
+        super().__init__(_ReactorView(self))  # type: ignore[arg-type]
+
+    # What waits
+
+    @property
+    def _ready(self) -> collections.deque[asyncio.Handle]:
+        """The handles that are ready to run: a copy, to look at."""
+        return collections.deque(self._ready_handles())
+
+    @_ready.setter
+    def _ready(self, _queue: object) -> None:
+        pass  # asyncio's `__init__` makes a queue that nothing uses here
+
+    @property
+    def _scheduled(self) -> list[asyncio.TimerHandle]:
+        """The timers that are not due yet, the next one first: a copy, to look at."""
+        return sorted(self._timer_handles())
+
+    @_scheduled.setter
+    def _scheduled(self, _heap: object) -> None:
+        pass  # as for `_ready`
 
     # Life cycle
 
     def run_forever(self) -> None:
         """Run until stop() is called."""
         self._check_closed()
-        previous = self._take_wakeup_fd()
+        # CPython 3.13.0 to 3.13.2 would clean up after a run that does not start, and end the one that goes on.
+        self._check_running()
+        self._take_wakeup_fd()
+        self._until_stop = True
         try:
             super().run_forever()
         finally:
-            self._restore_wakeup_fd(previous)
+            self._until_stop = False
+            self._restore_wakeup_fd()
 
     def close(self) -> None:
         """Close the loop: nothing that is scheduled will run. RuntimeError while it is running."""
         super().close()
+        # asyncio closes it by way of `_selector`, which may have been replaced.
+        self._close_core()
         while self._pidfds:
             os.close(self._pidfds.pop())
         resolver, self._resolver = self._resolver, None
@@ -83,30 +117,48 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
 
     # Signals: while the loop runs in the main thread, a signal that any thread gets ends its sleep
 
-    def _take_wakeup_fd(self) -> int | None:
-        """Install our end of the self-pipe; returns what was there, or None if it is to stay there."""
+    def _take_wakeup_fd(self) -> None:
+        """Install our end of the self-pipe, unless somebody else needs the place and we have no handlers."""
         if threading.current_thread() is not threading.main_thread():
-            return None
+            return
         ours = self._csock.fileno()
         previous = signal.set_wakeup_fd(ours)
-        if previous in (-1, ours) or self._signal_handlers:
-            return previous
-        # Somebody else needs it, and we have no handlers: an interrupted poll has to do, as in asyncio.
-        signal.set_wakeup_fd(previous)
-        return None
+        if previous == ours:
+            return
+        if previous != -1 and not self._signal_handlers:
+            # An interrupted poll has to do, as in asyncio.
+            signal.set_wakeup_fd(previous)
+        else:
+            self._wakeup_before = previous
 
-    def _restore_wakeup_fd(self, previous: int | None) -> None:
-        # With handlers it stays ours between two runs, so that no signal is lost.
-        if previous is not None and not self._signal_handlers and not self.is_closed():
-            signal.set_wakeup_fd(previous if previous != self._csock.fileno() else -1)
+    def _restore_wakeup_fd(self) -> None:
+        """Put back what was there. With handlers it stays ours between two runs, so that no signal is lost."""
+        previous = self._wakeup_before
+        if previous is None or self._signal_handlers or self.is_closed():
+            return
+        self._wakeup_before = None
+        current = signal.set_wakeup_fd(previous)
+        if current != self._csock.fileno():
+            # Somebody has put one of their own there meanwhile.
+            signal.set_wakeup_fd(current)
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
+        """Call callback(*args) in the loop when the process gets the signal. Main thread only."""
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        finally:
+            self._keep_wakeup_fd()
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Remove the handler of a signal. False: there was none."""
         removed = super().remove_signal_handler(sig)
-        if removed and not self._signal_handlers and self.is_running():
-            # CPython's code has given up the wakeup descriptor; the run still needs it.
-            self._take_wakeup_fd()
+        self._keep_wakeup_fd()
         return removed
+
+    def _keep_wakeup_fd(self) -> None:
+        # CPython's code gives the descriptor up with the last handler; the run still needs it.
+        if not self._signal_handlers and self.is_running():
+            self._take_wakeup_fd()
 
     # Names
 
@@ -114,7 +166,9 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
     ) -> Any:
         """`socket.getaddrinfo` without blocking; literal addresses are answered at once."""
-        function = self._getaddrinfo_debug if self.get_debug() else socket.getaddrinfo
+        # By way of asyncio's own module, as asyncio does: test suites replace it there.
+        resolver = cast(Any, base_events).socket
+        function = self._getaddrinfo_debug if self.get_debug() else resolver.getaddrinfo
         if _resolve.is_literal(host):
             return function(host, port, family, type, proto, flags)
         return await self.run_in_executor(self._resolver_pool(), function, host, port, family, type, proto, flags)
@@ -135,9 +189,13 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.shutdown(wait=False)
-        await super().shutdown_default_executor(*args, **kwargs)
+        if _executor.NEEDED and self._default_executor is not None:
+            self._executor_shutdown_called = True
+            await _executor.shut_down(self, self._default_executor, *args, **kwargs)
+        else:
+            await super().shutdown_default_executor(*args, **kwargs)
 
-    # Transports
+    # Transports; a context is what CPython passes since 3.15, the one that they keep
 
     def _make_socket_transport(
         self,
@@ -147,10 +205,10 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
-        **_kwargs: Any,
+        context: contextvars.Context | None = None,
     ) -> _native.StreamTransport:
         self._ensure_fd_no_transport(sock)
-        return _native.StreamTransport(self, sock, protocol, waiter, extra=extra, server=server)
+        return _native.StreamTransport(self, sock, protocol, waiter, extra=extra, server=server, context=context)
 
     def _make_datagram_transport(
         self,
@@ -218,12 +276,12 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: asyncio.AbstractServer | None = None,
+        context: contextvars.Context | None = None,
         **options: Any,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
-        options.pop("context", None)
         tls = _native.TlsConnection(self, protocol, sslcontext, waiter, server_side, server_hostname, **options)
-        _native.StreamTransport(self, rawsock, tls, extra=extra, server=server)
+        _native.StreamTransport(self, rawsock, tls, extra=extra, server=server, context=context)
         return tls._app_transport
 
     async def start_tls(
@@ -277,14 +335,27 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     async def _sendfile_native(
         self, transport: _native.StreamTransport, file: Any, offset: int, count: int | None
     ) -> int:
+        sent = transport._make_empty_waiter()  # RuntimeError: another one is under way
         was_reading = transport.is_reading()
         transport.pause_reading()
-        await transport._make_empty_waiter()
-        transport._lend_descriptor()
         try:
-            return await self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+            await sent
+            lost: asyncio.Future[Any] = transport._lend_descriptor()
+            sending: asyncio.Future[Any] = self.create_task(
+                self.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+            )
+            try:
+                await asyncio.wait([sending, lost], return_when=asyncio.FIRST_COMPLETED)
+                if not sending.done():
+                    lost.result()
+                return cast(int, await sending)
+            finally:
+                if not sending.done():
+                    sending.cancel()
+                    await asyncio.wait([sending])
+                lost.cancel()
+                transport._take_descriptor_back()
         finally:
-            transport._take_descriptor_back()
             transport._reset_empty_waiter()
             if was_reading:
                 transport.resume_reading()
@@ -298,6 +369,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         backlog: int = 100,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
+        *,
+        context: contextvars.Context | None = None,
         **_kwargs: Any,
     ) -> None:
         _native.Listener(
@@ -309,6 +382,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
             sslcontext,
             ssl_handshake_timeout,
             ssl_shutdown_timeout,
+            context=context,
         )
 
 

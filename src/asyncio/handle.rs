@@ -84,7 +84,7 @@ impl HandleCore {
         }
         if self.event_loop.get().is_debug() {
             let repr = slf.repr()?.unbind();
-            self.debug.with(py, |debug| debug.get_or_insert_default().repr = Some(repr));
+            let _previous = self.debug.with(py, |debug| debug.get_or_insert_default().repr.replace(repr));
         }
         track(slf);
         // Dropped outside: freeing the callback may run any code.

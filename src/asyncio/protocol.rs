@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use super::event_loop::report::{self, ends_the_run};
 use super::event_loop::LoopCore;
 use super::transport::tls::connection::TlsConnection;
+use crate::py::call;
 use crate::py::imports::imports;
 
 /// How a protocol wants its data.
@@ -44,7 +45,7 @@ pub fn call_flow_control(
 ) -> PyResult<()> {
     let py = protocol.py();
     let name = if pause { intern!(py, "pause_writing") } else { intern!(py, "resume_writing") };
-    let Err(error) = protocol.call_method0(name) else { return Ok(()) };
+    let Err(error) = call::call_method0(py, protocol.as_unbound(), name.as_unbound()) else { return Ok(()) };
     if ends_the_run(py, &error) {
         return Err(error);
     }

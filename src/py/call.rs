@@ -16,11 +16,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{ffi, Borrowed, PyClass, PyTypeInfo};
 
+use super::thread_end;
+
 /// `function()`.
 #[inline]
 pub fn call0<'py>(py: Python<'py>, function: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: attached; `function` is a live object; the result is a new reference or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyObject_CallNoArgs(function.as_ptr())) }
+    unsafe { Bound::from_owned_ptr_or_err(py, thread_end::call_no_args(function.as_ptr())) }
 }
 
 /// `function(argument)`.
@@ -32,7 +34,7 @@ pub fn call1<'py>(py: Python<'py>, function: &Py<PyAny>, argument: &Py<PyAny>) -
     unsafe {
         let arguments = slots.as_mut_ptr().add(1);
         let count = 1 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        let result = ffi::PyObject_Vectorcall(function.as_ptr(), arguments, count, ptr::null_mut());
+        let result = thread_end::vectorcall(function.as_ptr(), arguments, count);
         Bound::from_owned_ptr_or_err(py, result)
     }
 }
@@ -41,8 +43,18 @@ pub fn call1<'py>(py: Python<'py>, function: &Py<PyAny>, argument: &Py<PyAny>) -
 #[inline]
 pub fn call_tuple<'py>(py: Python<'py>, function: &Py<PyAny>, arguments: &Py<PyTuple>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: attached; `arguments` is an exact tuple or a subclass of it.
+    unsafe { Bound::from_owned_ptr_or_err(py, thread_end::call(function.as_ptr(), arguments.as_ptr())) }
+}
+
+/// `target.name()` without creating the bound method.
+#[inline]
+pub fn call_method0<'py>(py: Python<'py>, target: &Py<PyAny>, name: &Py<PyString>) -> PyResult<Bound<'py, PyAny>> {
+    let mut slots = [ptr::null_mut(), target.as_ptr()];
+    // SAFETY: as in `call_method1`, without an argument.
     unsafe {
-        Bound::from_owned_ptr_or_err(py, ffi::PyObject_Call(function.as_ptr(), arguments.as_ptr(), ptr::null_mut()))
+        let arguments = slots.as_mut_ptr().add(1);
+        let count = 1 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        Bound::from_owned_ptr_or_err(py, thread_end::vectorcall_method(name.as_ptr(), arguments, count))
     }
 }
 
@@ -60,7 +72,7 @@ pub fn call_method1<'py>(
     unsafe {
         let arguments = slots.as_mut_ptr().add(1);
         let count = 2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments, count, ptr::null_mut());
+        let result = thread_end::vectorcall_method(name.as_ptr(), arguments, count);
         Bound::from_owned_ptr_or_err(py, result)
     }
 }
@@ -79,7 +91,7 @@ pub fn call_method2<'py>(
     unsafe {
         let arguments = slots.as_mut_ptr().add(1);
         let count = 3 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments, count, ptr::null_mut());
+        let result = thread_end::vectorcall_method(name.as_ptr(), arguments, count);
         Bound::from_owned_ptr_or_err(py, result)
     }
 }
@@ -110,6 +122,12 @@ pub fn vectorcall<'py>(
 pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
     // SAFETY: attached; returns a new reference or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Bound::unbind) }
+}
+
+/// `context.copy()`.
+pub fn copy_of_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+    // SAFETY: attached; the function checks the type itself; returns a new reference or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(context.as_ptr())).map(Bound::unbind) }
 }
 
 /// Whether `context.run` can be replaced by entering and leaving it.
@@ -158,8 +176,9 @@ impl<'a, 'py> Entered<'a, 'py> {
 }
 
 impl Drop for Entered<'_, '_> {
-    /// Only reached when the body panicked.
+    /// Only reached when the body panicked, or the thread is being ended.
     fn drop(&mut self) {
+        thread_end::stay_if_ended();
         // SAFETY: as in `leave`. A failure leaves an exception set, which is cleared.
         unsafe {
             if ffi::PyContext_Exit(self.0.as_ptr()) != 0 {

@@ -6,17 +6,20 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 /// See the module's documentation.
 pub struct Imports {
-    /// `asyncio.Handle`, `asyncio.TimerHandle`, `asyncio.Transport`, `asyncio.Protocol`: what `isinstance` shall see.
+    /// `asyncio.Handle`, `asyncio.TimerHandle`, `asyncio.Protocol`: what `isinstance` shall see.
     pub handle: Py<PyAny>,
     pub timer_handle: Py<PyAny>,
-    pub transport: Py<PyAny>,
     pub protocol: Py<PyAny>,
+    /// asyncio's own transports, for the same: `loop.sendfile` asks for a base class that has no public name.
+    pub stream_transport: Py<PyAny>,
+    /// The one for datagrams is a `DatagramTransport` on every version of Python; asyncio's own is since 3.13.
     pub datagram_transport: Py<PyAny>,
-    pub read_transport: Py<PyAny>,
+    pub read_pipe_transport: Py<PyAny>,
+    pub write_pipe_transport: Py<PyAny>,
     pub buffered_protocol: Py<PyAny>,
     /// `_asyncio.Task` and `_asyncio.Future`.
     pub task: Py<PyAny>,
@@ -65,10 +68,11 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
     Ok(Imports {
         handle: get("Handle")?,
         timer_handle: get("TimerHandle")?,
-        transport: get("Transport")?,
         protocol: get("Protocol")?,
-        datagram_transport: get("DatagramTransport")?,
-        read_transport: get("ReadTransport")?,
+        stream_transport: from("asyncio.selector_events", "_SelectorSocketTransport")?,
+        datagram_transport: datagram_transport(py)?,
+        read_pipe_transport: from("asyncio.unix_events", "_UnixReadPipeTransport")?,
+        write_pipe_transport: from("asyncio.unix_events", "_UnixWritePipeTransport")?,
         buffered_protocol: get("BufferedProtocol")?,
         task: get("Task")?,
         future: get("Future")?,
@@ -90,4 +94,12 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         minus_one: (-1_i32).into_pyobject(py)?.into_any().unbind(),
         report: py.import("ironloop._report")?.into_any().unbind(),
     })
+}
+
+/// asyncio's class for sockets, which is a `Transport`, and `DatagramTransport` in one.
+fn datagram_transport(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    let name = "_SelectorDatagramTransport";
+    let bases =
+        (py.import("asyncio.selector_events")?.getattr(name)?, py.import("asyncio")?.getattr("DatagramTransport")?);
+    Ok(py.get_type::<PyType>().call1((name, bases, PyDict::new(py)))?.unbind())
 }

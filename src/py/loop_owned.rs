@@ -8,10 +8,14 @@
 //!   with(py, |state| ...)   free -> lent -> free       a second `with` inside the first: panic
 //! ```
 //!
-//! With a GIL, being attached (`Python<'_>`) means to be alone, and the flag only catches mistakes
-//! in this crate. On free-threaded builds a mutex takes that part; it is held as briefly, is
-//! uncontended as long as the object is used by its loop's thread, and makes wrong-thread calls
-//! safe (though asyncio does not define their order).
+//! To let go of a Python object counts as a call: it may be the last reference, and then any finalizer runs. So closures
+//! hand out what they remove, and the caller drops it.
+//!
+//! With a GIL, being attached (`Python<'_>`) means to be alone, and a flag catches mistakes in this crate. Without, a lock
+//! takes that part; it is held as briefly, is uncontended as long as the object is used by its loop's thread, and makes
+//! wrong-thread calls safe (though asyncio does not define their order). It is never waited for by a thread that is
+//! attached, and never taken by one that is not: so it is free whenever the collector has stopped the others, and what
+//! the collector visits twice looks the same both times.
 #![expect(unsafe_code, reason = "the cell that the closure's borrow comes from")]
 
 use pyo3::Python;
@@ -19,6 +23,8 @@ use pyo3::Python;
 #[cfg(not(Py_GIL_DISABLED))]
 mod cell {
     use std::cell::{Cell, UnsafeCell};
+
+    use pyo3::Python;
 
     /// A cell guarded by the GIL.
     pub struct Guarded<T> {
@@ -56,7 +62,7 @@ mod cell {
         }
 
         #[inline]
-        pub fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
+        pub fn with<R>(&self, _py: Python<'_>, body: impl FnOnce(&mut T) -> R) -> R {
             self.try_with(body).expect("state is lent to one closure at a time, and closures do not call Python")
         }
     }
@@ -64,27 +70,78 @@ mod cell {
 
 #[cfg(Py_GIL_DISABLED)]
 mod cell {
-    use std::sync::{Mutex, PoisonError, TryLockError};
+    use std::cell::UnsafeCell;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// A cell guarded by a mutex.
-    pub struct Guarded<T>(Mutex<T>);
+    use pyo3::Python;
+
+    use crate::py::call::thread_ident;
+
+    /// A cell guarded by a lock that is only ever taken by threads that are attached.
+    pub struct Guarded<T> {
+        /// Which thread it is lent to, 0: to none.
+        borrower: AtomicU64,
+        value: UnsafeCell<T>,
+    }
+
+    // SAFETY: `value` is reached only by who has the loan, which one thread has at a time.
+    unsafe impl<T: Send> Sync for Guarded<T> {}
+
+    /// The right to use the value, given back when this is dropped, also by a panic.
+    struct Loan<'a, T>(&'a Guarded<T>);
+
+    impl<T> Loan<'_, T> {
+        #[inline]
+        fn spend<R>(self, body: impl FnOnce(&mut T) -> R) -> R {
+            // SAFETY: there is one loan at a time, so no other reference to the value exists; `self` is dropped
+            // after the last use of this one.
+            body(unsafe { &mut *self.0.value.get() })
+        }
+    }
+
+    impl<T> Drop for Loan<'_, T> {
+        fn drop(&mut self) {
+            self.0.borrower.store(0, Ordering::Release);
+        }
+    }
 
     impl<T> Guarded<T> {
         pub const fn new(value: T) -> Self {
-            Self(Mutex::new(value))
+            Self { borrower: AtomicU64::new(0), value: UnsafeCell::new(value) }
         }
 
         #[inline]
-        pub fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
-            body(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        fn lend(&self) -> Option<Loan<'_, T>> {
+            let lent = self.borrower.compare_exchange(0, thread_ident(), Ordering::Acquire, Ordering::Relaxed);
+            lent.is_ok().then(|| Loan(self))
         }
 
+        #[inline]
         pub fn try_with<R>(&self, body: impl FnOnce(&mut T) -> R) -> Option<R> {
-            match self.0.try_lock() {
-                Ok(mut value) => Some(body(&mut value)),
-                Err(TryLockError::Poisoned(value)) => Some(body(&mut value.into_inner())),
-                Err(TryLockError::WouldBlock) => None,
-            }
+            self.lend().map(|loan| loan.spend(body))
+        }
+
+        #[inline]
+        pub fn with<R>(&self, py: Python<'_>, body: impl FnOnce(&mut T) -> R) -> R {
+            let loan = loop {
+                match self.lend() {
+                    Some(loan) => break loan,
+                    None => self.wait(py),
+                }
+            };
+            loan.spend(body)
+        }
+
+        /// Lets the borrower get on. Detached: it may have to wait for a collection, and that one for us.
+        #[cold]
+        fn wait(&self, py: Python<'_>) {
+            let borrower = self.borrower.load(Ordering::Relaxed);
+            assert_ne!(
+                borrower,
+                thread_ident(),
+                "state is lent to one closure at a time, and closures do not call Python"
+            );
+            py.detach(std::thread::yield_now);
         }
     }
 }
@@ -100,15 +157,15 @@ impl<T> LoopOwned<T> {
     /// Lends the state to `body`, which must not call into Python.
     ///
     /// # Panics
-    /// When the state is already lent (with a GIL).
+    /// When the state is already lent to the calling thread.
     #[inline]
-    pub fn with<R>(&self, _py: Python<'_>, body: impl FnOnce(&mut T) -> R) -> R {
-        self.0.with(body)
+    pub fn with<R>(&self, py: Python<'_>, body: impl FnOnce(&mut T) -> R) -> R {
+        self.0.with(py, body)
     }
 
     /// Lends the state for a garbage collector's visit: never waits, `None` when it is lent.
     ///
-    /// The collector runs attached (or with all threads stopped), so this is as exclusive as `with`.
+    /// The collector runs attached, or with all threads stopped, so this is as exclusive as `with`.
     pub fn visit<R>(&self, body: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.0.try_with(body)
     }

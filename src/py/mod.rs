@@ -10,3 +10,4 @@ pub mod error;
 pub mod imports;
 pub mod loop_owned;
 pub mod ssl;
+pub mod thread_end;

@@ -144,3 +144,15 @@ def test_callbacks_run_in_the_context_of_their_creator(run):
             ]
 
     run(main)
+
+
+def test_it_is_a_transport_of_both_kinds(run, loop_name):
+    async def main():
+        endpoint = await opened()
+        assert isinstance(endpoint.transport, asyncio.Transport)
+        # asyncio's own is one since Python 3.13.
+        if loop_name == "ironloop" or sys.version_info >= (3, 13):
+            assert isinstance(endpoint.transport, asyncio.DatagramTransport)
+        await close(endpoint)
+
+    run(main)

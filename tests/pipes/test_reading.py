@@ -478,3 +478,16 @@ def test_many_pipes_at_once_do_not_mix(run, loop):
                 assert bytes(reader.data) == bytes([number]) * 70_000
 
     run(main)
+
+
+def test_transports_that_a_closed_loop_left_open_say_so(loop, pipe):
+    async def connect():
+        return await connected_pipe(*pipe)
+
+    protocols = loop.run_until_complete(connect())
+    loop.close()
+    for protocol, file in zip(protocols, pipe, strict=True):
+        assert "open" in repr(protocol.transport)
+        protocol.transport._pipe = None
+        assert "closed" in repr(protocol.transport)
+        assert not file.closed

@@ -236,8 +236,12 @@ macro_rules! watch_method {
                 let method = $python_name.to_str().unwrap_or_default();
                 let bound = Bindings::new(py, method, ["fd", "callback"], arguments)?;
                 let [file, callback] = bound.named;
+                if $checked && bound.context.is_some() {
+                    let message = format!("{method}() got an unexpected keyword argument 'context'");
+                    return Err(PyTypeError::new_err(message));
+                }
                 let fd = if $checked { LoopCore::watchable_descriptor(&slf, &file)? } else { file.extract::<RawFd>()? };
-                let core = LoopCore::new_handle_core(slf, callback, bound.args(py)?, None)?;
+                let core = LoopCore::new_handle_core(slf, callback, bound.args(py)?, bound.context)?;
                 let handle = LoopCore::watch(&slf, &file, fd, $direction, core)?;
                 Ok(if $checked { py.None() } else { handle.into_any() })
             }
@@ -269,14 +273,14 @@ watch_method!(
     c"_add_reader",
     Direction::Read,
     false,
-    c"_add_reader($self, /, fd, callback, *args)\n--\n\nadd_reader() for asyncio's own transports; returns the handle."
+    c"_add_reader($self, /, fd, callback, *args, context=None)\n--\n\nadd_reader() for asyncio's own transports; returns the handle."
 );
 watch_method!(
     AddWriterUnchecked,
     c"_add_writer",
     Direction::Write,
     false,
-    c"_add_writer($self, /, fd, callback, *args)\n--\n\nadd_writer() for asyncio's own transports; returns the handle."
+    c"_add_writer($self, /, fd, callback, *args, context=None)\n--\n\nadd_writer() for asyncio's own transports; returns the handle."
 );
 
 #[pymethods]
@@ -355,7 +359,7 @@ impl LoopCore {
         self.check_open()
     }
 
-    /// Runs turns until `stop()`; `run_forever()` of asyncio calls it in a loop that ends then.
+    /// Runs one turn; in the loop of asyncio's `run_forever()`, called by ours, turns until `stop()` ends that, too.
     fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::run(slf)
     }
@@ -365,16 +369,12 @@ impl LoopCore {
         self.inbox.wake();
     }
 
-    /// Queues a handle of any kind.
-    fn _add_callback(&self, py: Python<'_>, handle: Bound<'_, PyAny>) {
-        let entry = if let Ok(handle) = handle.cast::<Handle>() {
-            Entry::Handle(handle.clone().unbind())
-        } else if let Ok(timer) = handle.cast::<TimerHandle>() {
-            Entry::Timer(timer.clone().unbind())
-        } else {
-            Entry::Foreign(handle.unbind())
-        };
-        self.push(py, entry);
+    /// Queues a handle of any kind, unless it is cancelled.
+    fn _add_callback(&self, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Some(entry) = Entry::of_handle(handle)? {
+            self.push(handle.py(), entry);
+        }
+        Ok(())
     }
 
     /// Drops everything that is scheduled or registered and closes the reactor.
@@ -385,6 +385,16 @@ impl LoopCore {
     /// The number of the reactor's own descriptor, -1 once closed.
     fn _reactor_fileno(&self, py: Python<'_>) -> RawFd {
         self.state(py, |state| state.sources.reactor.as_ref().map_or(-1, |reactor| reactor.as_raw_fd()))
+    }
+
+    /// The handles that are ready to run.
+    fn _ready_handles(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<PyAny>>> {
+        Self::ready_handles(slf)
+    }
+
+    /// The handles of the timers, in no order.
+    fn _timer_handles(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.timer_handles(py)
     }
 
     /// Lets listeners that lacked a descriptor try again.
@@ -420,6 +430,17 @@ impl LoopCore {
     #[setter(_stopping)]
     fn set_stopping_flag(&self, stopping: bool) {
         self.stopping.store(stopping, Ordering::Relaxed);
+    }
+
+    /// Whether the next `_run_once()` runs turns until `stop()`.
+    #[getter(_until_stop)]
+    fn until_stop_flag(&self) -> bool {
+        self.until_stop.load(Ordering::Relaxed)
+    }
+
+    #[setter(_until_stop)]
+    fn set_until_stop_flag(&self, until_stop: bool) {
+        self.until_stop.store(until_stop, Ordering::Relaxed);
     }
 
     #[getter(_debug)]

@@ -11,6 +11,7 @@
 
 mod bindings;
 mod inbox;
+mod inspect;
 pub mod methods;
 pub mod ready;
 pub mod report;
@@ -28,7 +29,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{IntoPyDict, PyDict, PyTuple};
 
 use self::inbox::Inbox;
 use self::ready::Entry;
@@ -58,11 +59,17 @@ pub struct State {
     pub timers: TimerHeap<Py<TimerHandle>>,
     pub sources: Sources,
     /// Transports that gathered writes during the callback that runs now.
-    pub flush: Vec<Py<StreamTransport>>,
+    pub flush: Vec<Gathered>,
     /// Listeners that stopped for lack of descriptors.
     pub starved: Vec<Py<Listener>>,
     task_factory: Option<Py<PyAny>>,
     events: Option<EventBuffer>,
+}
+
+/// A transport with something to send, and a copy of the context that it was written in.
+pub struct Gathered {
+    pub transport: Py<StreamTransport>,
+    pub context: Option<Py<PyAny>>,
 }
 
 /// See the module's documentation.
@@ -78,6 +85,8 @@ pub struct LoopCore {
     closed: AtomicBool,
     stopping: AtomicBool,
     debug: AtomicBool,
+    /// The next `_run_once` is that of our `run_forever`; the others are somebody else's.
+    until_stop: AtomicBool,
     /// `threading.get_ident()` of the thread that runs the loop, 0 when it is not running.
     thread: AtomicU64,
     /// Turns are run: the loop, and what is in its queue, is alive.
@@ -172,11 +181,13 @@ impl LoopCore {
 
     /// `loop.call_soon(function, argument)` for transports, without a handle if nobody would see it.
     ///
-    /// An override of `call_soon`, in a subclass or on the instance, is honoured.
+    /// It runs in `context`, or in a copy of the current one. An override of `call_soon`, in a subclass or on the
+    /// instance, is honoured.
     pub fn schedule(
         slf: &Bound<'_, Self>,
         function: Bound<'_, PyAny>,
         argument: Option<Bound<'_, PyAny>>,
+        context: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
@@ -186,17 +197,20 @@ impl LoopCore {
                 Some(argument) => PyTuple::new(py, [function, argument])?,
                 None => PyTuple::new(py, [function])?,
             };
-            return slf.call_method1(intern!(py, "call_soon"), arguments).map(drop);
+            let keywords = context.map(|context| [("context", context)].into_py_dict(py)).transpose()?;
+            return slf.call_method(intern!(py, "call_soon"), arguments, keywords.as_ref()).map(drop);
         }
         this.check_open()?;
-        let context = call::copy_context(py)?;
+        let context = context.map_or_else(|| call::copy_context(py), Ok)?;
         this.push(py, Entry::Call { function: function.unbind(), argument: argument.map(Bound::unbind), context });
         Ok(())
     }
 
     /// Asks for `transport` to be flushed when the callback that runs now returns.
     pub fn flush_later(&self, py: Python<'_>, transport: Py<StreamTransport>) {
-        self.state(py, |state| state.flush.push(transport));
+        // Fails only for lack of memory; what is sent is worth more than the context then.
+        let context = call::copy_context(py).ok();
+        self.state(py, |state| state.flush.push(Gathered { transport, context }));
         self.flush_pending.store(true, Ordering::Relaxed);
     }
 }
@@ -234,6 +248,7 @@ impl LoopCore {
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
+            until_stop: AtomicBool::new(false),
             thread: AtomicU64::new(0),
             turning: AtomicBool::new(false),
             epoch: AtomicU64::new(1),
@@ -264,13 +279,8 @@ impl LoopCore {
 }
 
 /// What a closed loop leaves behind, to be dropped where nothing is lent.
-type Leftovers = (
-    VecDeque<Entry>,
-    Vec<Py<TimerHandle>>,
-    (Vec<Source>, Option<Arc<Reactor>>),
-    Vec<Py<StreamTransport>>,
-    Vec<Py<Listener>>,
-);
+type Leftovers =
+    (VecDeque<Entry>, Vec<Py<TimerHandle>>, (Vec<Source>, Option<Arc<Reactor>>), Vec<Gathered>, Vec<Py<Listener>>);
 
 impl State {
     fn drain(&mut self) -> Leftovers {
@@ -286,7 +296,10 @@ impl State {
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.ready.iter().try_for_each(|entry| entry.visit(visit))?;
         self.timers.iter().try_for_each(|timer| visit.call(timer))?;
-        self.flush.iter().try_for_each(|transport| visit.call(transport))?;
+        for Gathered { transport, context } in &self.flush {
+            visit.call(transport)?;
+            visit.call(context)?;
+        }
         self.starved.iter().try_for_each(|listener| visit.call(listener))?;
         visit.call(&self.task_factory)?;
         self.sources.visit(visit)

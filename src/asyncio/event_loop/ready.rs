@@ -12,6 +12,7 @@ use crate::asyncio::callback::{Args, BoundArgs, BoundCall, Call};
 use crate::asyncio::handle::{Handle, HandleCore, TimerHandle};
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::Readiness;
+use crate::py::call;
 use crate::py::class::{track, track_if_shared};
 
 /// Makes the handles in a queue known to the collector: the run is over, and the loop may become garbage.
@@ -51,6 +52,32 @@ impl Entry {
             Self::Timer(timer) => visit.call(timer),
             Self::Foreign(handle) => visit.call(handle),
             Self::Io(..) => Ok(()),
+        }
+    }
+
+    /// The entry of a handle of any class; `None` if it is cancelled.
+    pub fn of_handle(handle: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        Ok(if let Ok(handle) = handle.cast::<Handle>() {
+            (!handle.get().core.is_cancelled()).then(|| Self::Handle(handle.clone().unbind()))
+        } else if let Ok(timer) = handle.cast::<TimerHandle>() {
+            (!timer.get().core.is_cancelled()).then(|| Self::Timer(timer.clone().unbind()))
+        } else {
+            (!is_cancelled(handle)?).then(|| Self::Foreign(handle.clone().unbind()))
+        })
+    }
+
+    /// Another reference to the same.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Call { function, argument, context } => Self::Call {
+                function: function.clone_ref(py),
+                argument: argument.as_ref().map(|argument| argument.clone_ref(py)),
+                context: context.clone_ref(py),
+            },
+            Self::Handle(handle) => Self::Handle(handle.clone_ref(py)),
+            Self::Timer(timer) => Self::Timer(timer.clone_ref(py)),
+            Self::Foreign(handle) => Self::Foreign(handle.clone_ref(py)),
+            Self::Io(token, readiness) => Self::Io(*token, *readiness),
         }
     }
 
@@ -137,7 +164,8 @@ fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
     if is_cancelled(handle)? {
         return Ok(());
     }
-    handle.call_method0(intern!(handle.py(), "_run")).map(drop)
+    let py = handle.py();
+    call::call_method0(py, handle.as_unbound(), intern!(py, "_run").as_unbound()).map(drop)
 }
 
 /// Makes the handle that the report shows.

@@ -21,6 +21,7 @@ use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine;
 use crate::engine::reactor::registry::{Registry, Token};
 use crate::engine::reactor::{Interest, Reactor, Readiness, Trigger};
+use crate::py::error::os_error;
 
 /// Who gets the events of a descriptor.
 pub enum Source {
@@ -76,8 +77,8 @@ impl Sources {
 
     /// Registers a source for a descriptor.
     ///
-    /// Returns a source that had the same number before and was never told that its descriptor was
-    /// closed, to be dropped by the caller.
+    /// Returns also what the caller has to drop: the source itself after an error; else one that had the same number before
+    /// and was never told that its descriptor was closed.
     ///
     /// # Errors
     /// What `epoll_ctl(2)` says: EPERM for a regular file, EBADF, ENOMEM, ENOSPC.
@@ -87,12 +88,9 @@ impl Sources {
         source: Source,
         interest: Interest,
         trigger: Trigger,
-    ) -> engine::Result<(Token, Option<Source>)> {
-        let Some(reactor) = &self.reactor else {
-            return Err(engine::Error { operation: "epoll_ctl", errno: libc::EBADF });
-        };
-        let Ok(index) = usize::try_from(fd) else {
-            return Err(engine::Error { operation: "epoll_ctl", errno: libc::EBADF });
+    ) -> (engine::Result<Token>, Option<Source>) {
+        let (Some(reactor), Ok(index)) = (&self.reactor, usize::try_from(fd)) else {
+            return (Err(engine::Error { operation: "epoll_ctl", errno: libc::EBADF }), Some(source));
         };
         let token = self.registry.insert(source);
         let mut outcome = reactor.register(fd, token, interest, trigger);
@@ -100,14 +98,13 @@ impl Sources {
             outcome = reactor.reregister(fd, token, interest, trigger);
         }
         if let Err(error) = outcome {
-            drop(self.registry.remove(token));
-            return Err(error);
+            return (Err(error), self.registry.remove(token));
         }
         if self.by_descriptor.len() <= index {
             self.by_descriptor.resize(index + 1, None);
         }
         let stale = self.by_descriptor[index].replace(token).and_then(|token| self.registry.remove(token));
-        Ok((token, stale))
+        (Ok(token), stale)
     }
 
     /// Changes what a registration waits for.
@@ -168,6 +165,22 @@ enum Target {
 }
 
 impl LoopCore {
+    /// Registers a source for a descriptor.
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` says.
+    pub fn register(
+        &self,
+        py: Python<'_>,
+        fd: RawFd,
+        source: Source,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> PyResult<Token> {
+        let (outcome, _dropped) = self.state(py, |state| state.sources.insert(fd, source, interest, trigger));
+        outcome.map_err(|error| os_error(py, &error))
+    }
+
     fn target(&self, py: Python<'_>, token: Token) -> Option<Target> {
         self.state(py, |state| {
             Some(match state.sources.get(token)? {

@@ -15,14 +15,15 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::ready::{track_handles, Entry};
-use super::LoopCore;
+use super::{Gathered, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{event, Reactor};
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::epoll::EventBuffer;
-use crate::py::call::check_signals;
+use crate::py::call::{self, check_signals};
 use crate::py::error::os_error;
+use crate::py::thread_end::StayHere;
 
 /// A loop that is busy with callbacks polls in each of its first turns, and then at this interval: a
 /// poll costs twice as much as a callback. The price is that an event may be seen so much later.
@@ -46,7 +47,7 @@ struct Run<'a> {
 }
 
 impl LoopCore {
-    /// Runs turns until `stop` is called.
+    /// Runs turns until `stop` is called; for callers other than `run_forever`, one turn.
     ///
     /// # Errors
     /// `SystemExit` and `KeyboardInterrupt` from callbacks and signal handlers, and whatever other
@@ -59,17 +60,20 @@ impl LoopCore {
         let events = this
             .state(py, |state| state.events.take())
             .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
+        let until_stop = this.until_stop.swap(false, Ordering::Relaxed);
         let mut run =
             Run { reactor: &reactor, events, busy_turns: 0, untimed_turns: 0, last_look_ns: 0, last_poll_ns: 0 };
         this.turning.store(true, Ordering::Relaxed);
+        let guard = StayHere::new();
         let outcome = loop {
             if let Err(error) = this.turn(slf, &mut run) {
                 break Err(error);
             }
-            if this.stopping.load(Ordering::Relaxed) {
+            if !until_stop || this.stopping.load(Ordering::Relaxed) {
                 break Ok(());
             }
         };
+        guard.leave();
         this.turning.store(false, Ordering::Relaxed);
         this.drain_inbox(py);
         this.state(py, |state| {
@@ -181,11 +185,12 @@ impl LoopCore {
     #[inline(never)]
     fn flush_gathered(&self, py: Python<'_>) -> PyResult<()> {
         self.flush_pending.store(false, Ordering::Relaxed);
-        let transports = self.state(py, |state| std::mem::take(&mut state.flush));
+        let gathered = self.state(py, |state| std::mem::take(&mut state.flush));
         let mut outcome = Ok(());
-        for transport in transports {
+        for Gathered { transport, context } in gathered {
             // All of them get their turn, also if the callbacks of one end the run.
-            outcome = StreamTransport::flush(transport.bind(py)).and(outcome);
+            let flush = || StreamTransport::flush(transport.bind(py));
+            outcome = context.map_or_else(flush, |context| call::in_context(py, &context, flush)).and(outcome);
         }
         outcome
     }

@@ -62,7 +62,7 @@ impl Watcher {
 ///
 /// # Errors
 /// `ValueError` as from `selectors`.
-fn descriptor(file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+pub fn descriptor(file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let py = file.py();
     if let Ok(fd) = file.extract::<RawFd>() {
         return Ok(fd);
@@ -145,6 +145,14 @@ impl LoopCore {
         Ok(Some(transport))
     }
 
+    /// Ends whatever `add_reader` and `add_writer` have begun for a descriptor.
+    pub fn forget_watcher(&self, py: Python<'_>, fd: RawFd) {
+        let _dropped = self.state(py, |state| {
+            let (token, _watcher) = state.sources.watcher_mut(fd)?;
+            state.sources.remove(fd, token)
+        });
+    }
+
     /// Checks as `add_reader` does before it does anything.
     pub fn watchable_descriptor(slf: &Bound<'_, Self>, file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         let fd = descriptor(file)?;
@@ -170,7 +178,7 @@ impl LoopCore {
             return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
         }
         let handle = Py::new(py, Handle { core })?;
-        let (replaced, outcome) = this.state(py, |state| {
+        let (outcome, replaced, _dropped) = this.state(py, |state| {
             if let Some((token, watcher)) = state.sources.watcher_mut(fd) {
                 let replaced = watcher.slot(direction).replace(handle.clone_ref(py));
                 let interest = watcher.interest().unwrap_or(Interest::READ);
@@ -183,23 +191,20 @@ impl LoopCore {
                         outcome => outcome,
                     }
                 });
-                if outcome.is_err() {
-                    if let Some((_, watcher)) = state.sources.watcher_mut(fd) {
-                        *watcher.slot(direction) = None;
-                    }
-                }
-                return (replaced, outcome.map(|()| None));
+                let watcher = state.sources.watcher_mut(fd).filter(|_| outcome.is_err());
+                let refused = watcher.and_then(|(_, watcher)| watcher.slot(direction).take());
+                return (outcome, replaced, (refused, None));
             }
             let mut watcher = Watcher { fd, file: file.clone().unbind(), reader: None, writer: None };
             *watcher.slot(direction) = Some(handle.clone_ref(py));
             let interest = watcher.interest().unwrap_or(Interest::READ);
-            let outcome = state.sources.insert(fd, Source::Watcher(watcher), interest, Trigger::Level);
-            (None, outcome.map(|(_, stale)| stale))
+            let (outcome, dropped) = state.sources.insert(fd, Source::Watcher(watcher), interest, Trigger::Level);
+            (outcome.map(drop), None, (None, dropped))
         });
         if let Some(replaced) = replaced {
             Handle::cancel(replaced.bind(py))?;
         }
-        outcome.map(|_stale| handle).map_err(|error| os_error(py, &error))
+        outcome.map(|()| handle).map_err(|error| os_error(py, &error))
     }
 
     /// Removes the callback of one direction. False: there was none.

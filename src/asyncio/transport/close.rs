@@ -40,9 +40,14 @@ impl StreamTransport {
         let py = slf.py();
         let this = slf.get();
         let outcome = endpoint::tell_lost(slf, exception);
+        if let Some(fd) = this.inner.with(py, |inner| inner.lent.then_some(inner.registration.fd)) {
+            // Whoever polls a descriptor that is closed would wait for ever, or for somebody else's events.
+            this.event_loop.get().forget_watcher(py, fd);
+        }
         let (descriptor, server, waiter, _dropped) = this.inner.with(py, |inner| {
             let dropped = (
                 inner.protocol.take(),
+                inner.own_context.take(),
                 inner.read_context.take(),
                 inner.write_context.take(),
                 std::mem::take(&mut inner.queue),

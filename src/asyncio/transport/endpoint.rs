@@ -6,7 +6,7 @@
 
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyResourceWarning, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
@@ -22,6 +22,7 @@ use crate::asyncio::protocol::call_flow_control;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{Interest, Readiness, Trigger};
 use crate::engine::stream::flow::FlowControl;
+use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 
@@ -45,6 +46,11 @@ pub trait Endpoint: PyClass<Frozen = True> + Sync {
 
     /// The protocol, until the connection is lost.
     fn protocol_object(&self, py: Python<'_>) -> Option<Py<PyAny>>;
+
+    /// The context that everything it schedules is to run in, if it has one: streams do, since Python 3.15.
+    fn own_context(&self, _py: Python<'_>) -> Option<Py<PyAny>> {
+        None
+    }
 
     /// Lends the registration; `body` must not call Python.
     fn registration<R>(&self, py: Python<'_>, body: impl FnOnce(&mut Registration) -> R) -> R;
@@ -71,8 +77,7 @@ pub fn watch<T: Endpoint>(slf: &Bound<'_, T>, interest: Interest) -> PyResult<()
         None if interest == Interest::NONE => return Ok(()),
         None => {
             let source = T::source(slf);
-            let outcome = event_loop.state(py, |state| state.sources.insert(fd, source, interest, Trigger::Level));
-            let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
+            let token = event_loop.register(py, fd, source, interest, Trigger::Level)?;
             this.registration(py, |it| it.token = Some(token));
         }
         Some(_) if interest == Interest::NONE => deregister(this, py),
@@ -94,6 +99,19 @@ pub fn deregister<T: Endpoint>(this: &T, py: Python<'_>) {
     }
 }
 
+/// `transport._pipe = None`: ends the registration and lets go of the file object without closing it.
+///
+/// # Errors
+/// `AttributeError` for any other value.
+pub fn release_descriptor<T: Endpoint>(this: &T, py: Python<'_>, value: Option<Py<PyAny>>) -> PyResult<()> {
+    if value.is_some() {
+        return Err(PyAttributeError::new_err("can only be set to None"));
+    }
+    deregister(this, py);
+    let _released = this.take_descriptor(py);
+    Ok(())
+}
+
 /// Queues an event for the transport, as if the reactor had reported it.
 pub fn queue_event<T: Endpoint>(slf: &Bound<'_, T>, readiness: Readiness) {
     let py = slf.py();
@@ -110,9 +128,12 @@ pub fn schedule_start<T: Endpoint>(
 ) -> PyResult<()> {
     let py = slf.py();
     let event_loop = slf.get().event_loop().bind(py);
+    let context = slf.get().own_context(py);
+    let in_context = || context.as_ref().map(|context| context.clone_ref(py));
     let connection_made = protocol.getattr(intern!(py, "connection_made"))?;
-    LoopCore::schedule(event_loop, connection_made, Some(slf.clone().into_any()))?;
-    LoopCore::schedule(event_loop, slf.as_any().getattr(intern!(py, "_start_reading"))?, None)?;
+    LoopCore::schedule(event_loop, connection_made, Some(slf.clone().into_any()), in_context())?;
+    let start_reading = slf.as_any().getattr(intern!(py, "_start_reading"))?;
+    LoopCore::schedule(event_loop, start_reading, None, in_context())?;
     if let Some(waiter) = waiter {
         let set_result = imports(py)?.set_result_unless_cancelled.bind(py);
         event_loop.call_method1(intern!(py, "call_soon"), (set_result, waiter, py.None()))?;
@@ -132,7 +153,7 @@ pub fn lose_soon<T: Endpoint>(slf: &Bound<'_, T>, exception: Option<Bound<'_, Py
         // Nothing will run any more: only the descriptor is left to be cared for.
         this.take_descriptor(py).close(py)?;
     }
-    LoopCore::schedule(event_loop, callback, Some(exception))
+    LoopCore::schedule(event_loop, callback, Some(exception), this.own_context(py))
 }
 
 /// Ends the connection; what is queued is lost. Does nothing if it has ended.
@@ -170,7 +191,7 @@ pub fn tell_lost<T: Endpoint>(slf: &Bound<'_, T>, exception: Option<Bound<'_, Py
     deregister(slf.get(), py);
     let Some(protocol) = slf.get().protocol_object(py) else { return Ok(()) };
     let exception = exception.unwrap_or_else(|| py.None().into_bound(py));
-    protocol.bind(py).call_method1(&imports(py)?.connection_lost, (exception,)).map(drop)
+    call::call_method1(py, &protocol, &imports(py)?.connection_lost, &exception).map(drop)
 }
 
 /// A callback of the protocol raised, and the transport lives on.

@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
+use super::stream::StreamTransport;
 use crate::engine::sys::addr::{Decoded, SocketAddress};
 use crate::py::imports::imports;
 
@@ -145,6 +146,38 @@ impl Address {
             Self::Raw(address) => decode(py, address),
             Self::Python(address) => Ok(address.bind(py).clone()),
         }
+    }
+}
+
+impl StreamTransport {
+    /// The Python socket, made when it is first asked for; `None` once closed.
+    pub fn python_socket(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let taken = self.inner.with(py, |inner| match std::mem::replace(&mut inner.descriptor, Descriptor::Closed) {
+            Descriptor::Native(fd) => Descriptor::Native(fd),
+            Descriptor::Object(socket) => {
+                let answer = Descriptor::Object(socket.clone_ref(py));
+                inner.descriptor = Descriptor::Object(socket);
+                answer
+            }
+            Descriptor::Closed => Descriptor::Closed,
+        });
+        match taken {
+            Descriptor::Closed => Ok(None),
+            Descriptor::Object(socket) => Ok(Some(socket)),
+            Descriptor::Native(fd) => {
+                let socket = python_socket(py, fd)?;
+                let kept = Descriptor::Object(socket.clone_ref(py));
+                let _closed = self.inner.with(py, |inner| std::mem::replace(&mut inner.descriptor, kept));
+                Ok(Some(socket))
+            }
+        }
+    }
+
+    pub fn make_transport_socket(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let wrapped = transport_socket(py, self.python_socket(py)?)?;
+        let kept = wrapped.clone_ref(py);
+        let _previous = self.inner.with(py, |inner| inner.info.socket.replace(kept));
+        Ok(wrapped)
     }
 }
 

@@ -20,11 +20,13 @@ use super::stream::StreamTransport;
 use super::tls::connection::{Settings, TlsConnection};
 use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
+use crate::asyncio::event_loop::watchers::descriptor;
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{Interest, Trigger};
 use crate::engine::sys::socket;
+use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
@@ -43,6 +45,10 @@ pub struct Listener {
     protocol_factory: Py<PyAny>,
     server: Option<Py<PyAny>>,
     tls: Option<Tls>,
+    /// Each connection begins in a copy of it: the protocol is made there, and told of the connection.
+    context: Py<PyAny>,
+    /// Whether the transports shall keep theirs (`_start_serving` of Python 3.15 passes one).
+    transports_keep_context: bool,
     state: LoopOwned<ListenerState>,
 }
 
@@ -63,11 +69,13 @@ struct ListenerState {
 #[pymethods]
 impl Listener {
     /// Starts to accept connections of `sock`, which listens and does not block.
-    #[new]
+    ///
+    /// The transports keep copies of `context`; without one they begin in copies of the current context.
     ///
     /// With `sslcontext` they are TLS servers' connections.
+    #[new]
     #[pyo3(signature = (event_loop, sock, protocol_factory, server=None, backlog=100, sslcontext=None,
-                        ssl_handshake_timeout=None, ssl_shutdown_timeout=None))]
+                        ssl_handshake_timeout=None, ssl_shutdown_timeout=None, *, context=None))]
     #[expect(clippy::too_many_arguments, reason = "the parameters of loop._start_serving")]
     fn new<'py>(
         event_loop: &Bound<'py, LoopCore>,
@@ -78,12 +86,15 @@ impl Listener {
         sslcontext: Option<Py<PyAny>>,
         ssl_handshake_timeout: Option<Py<PyAny>>,
         ssl_shutdown_timeout: Option<Py<PyAny>>,
+        context: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
+        let transports_keep_context = context.is_some();
+        let context = context.map_or_else(|| call::copy_context(py), Ok)?;
         let listener = Bound::new(
             py,
             Self {
-                fd: info::fileno(sock)?,
+                fd: descriptor(sock)?,
                 budget: usize::try_from(backlog).unwrap_or(1).clamp(1, LARGEST_BUDGET),
                 sock: sock.clone().unbind(),
                 protocol_factory: protocol_factory.clone().unbind(),
@@ -93,6 +104,8 @@ impl Listener {
                     handshake_timeout: ssl_handshake_timeout,
                     shutdown_timeout: ssl_shutdown_timeout,
                 }),
+                context,
+                transports_keep_context,
                 state: LoopOwned::new(ListenerState { token: None, starved: false, gather: Gather::default() }),
             },
         )?;
@@ -112,6 +125,7 @@ impl Listener {
             visit.call(&tls.handshake_timeout)?;
             visit.call(&tls.shutdown_timeout)?;
         }
+        visit.call(&self.context)?;
         visit.call(&self.server)
     }
 }
@@ -121,9 +135,7 @@ impl Listener {
         let py = slf.py();
         let this = slf.get();
         let source = Source::Listener(slf.clone().unbind());
-        let outcome =
-            event_loop.get().state(py, |state| state.sources.insert(this.fd, source, Interest::READ, Trigger::Level));
-        let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
+        let token = event_loop.get().register(py, this.fd, source, Interest::READ, Trigger::Level)?;
         this.state.with(py, |state| state.token = Some(token));
         Ok(())
     }
@@ -171,20 +183,21 @@ impl Listener {
         peer: &crate::engine::sys::addr::SocketAddress,
     ) -> PyResult<()> {
         let py = slf.py();
-        let this = slf.get();
-        let mut protocol = None;
-        let outcome = Self::connect(slf, event_loop, fd, peer, &mut protocol);
-        let Err(error) = outcome else { return Ok(()) };
-        if report::ends_the_run(py, &error) {
-            return Err(error);
-        }
-        let _ = this;
-        report::failed(
-            event_loop.as_any(),
-            "Error on transport creation for incoming connection",
-            error.into_value(py).bind(py),
-            &[("protocol", protocol.as_ref())],
-        )
+        let context = call::copy_of_context(py, &slf.get().context)?;
+        call::in_context(py, &context, || {
+            let mut protocol = None;
+            let outcome = Self::connect(slf, event_loop, fd, peer, &context, &mut protocol);
+            let Err(error) = outcome else { return Ok(()) };
+            if report::ends_the_run(py, &error) {
+                return Err(error);
+            }
+            report::failed(
+                event_loop.as_any(),
+                "Error on transport creation for incoming connection",
+                error.into_value(py).bind(py),
+                &[("protocol", protocol.as_ref())],
+            )
+        })
     }
 
     fn connect<'py>(
@@ -192,11 +205,12 @@ impl Listener {
         event_loop: &Bound<'py, LoopCore>,
         fd: std::os::fd::OwnedFd,
         peer: &crate::engine::sys::addr::SocketAddress,
+        context: &Py<PyAny>,
         made: &mut Option<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let protocol = this.protocol_factory.bind(py).call0()?;
+        let protocol = call::call0(py, &this.protocol_factory)?;
         *made = Some(protocol.clone());
         let protocol = match &this.tls {
             Some(tls) => tls.connection(event_loop, protocol)?,
@@ -204,8 +218,9 @@ impl Listener {
         };
         let server = this.server.as_ref().map(|server| server.clone_ref(py));
         let gather = this.state.with(py, |state| state.gather);
+        let context = this.transports_keep_context.then(|| context.clone_ref(py));
         let parts = if info::is_decodable(peer) {
-            accepted_parts(fd, Address::Raw(peer.clone()), protocol.unbind(), server, gather)
+            accepted_parts(fd, Address::Raw(peer.clone()), protocol.unbind(), server, gather, context)
         } else {
             let number = fd.as_raw_fd();
             let socket = info::python_socket(py, fd)?;
@@ -222,6 +237,7 @@ impl Listener {
                 server,
                 info,
                 gather,
+                context,
             }
         };
         let transport = StreamTransport::start(event_loop, parts, None)?;

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::endpoint::{self, Registration};
+use super::endpoint::{self, Endpoint, Registration};
 use super::info::{self, Address, Descriptor, Info};
 use super::stream::{Inner, StreamTransport};
 use super::write::Gather;
@@ -30,6 +30,8 @@ pub struct Parts {
     pub server: Option<Py<PyAny>>,
     pub info: Info,
     pub gather: Gather,
+    /// See `Inner::own_context`.
+    pub context: Option<Py<PyAny>>,
 }
 
 impl StreamTransport {
@@ -52,6 +54,7 @@ impl StreamTransport {
             descriptor: parts.descriptor,
             protocol: Some(parts.protocol),
             kind,
+            own_context: parts.context,
             read_context: None,
             write_context: None,
             started: false,
@@ -61,6 +64,7 @@ impl StreamTransport {
             writes_on: false,
             blocked: false,
             held: false,
+            lent: false,
             server: None,
             empty_waiter: None,
             info: parts.info,
@@ -75,6 +79,14 @@ impl StreamTransport {
         }
         endpoint::schedule_start(&transport, &protocol, waiter)?;
         Ok(transport)
+    }
+
+    /// Replaces the contexts of who started reading, or found the socket full, by the transport's own, if it has one.
+    pub fn insist_on_context(&self, py: Python<'_>) {
+        let Some(context) = self.own_context(py) else { return };
+        let (read, write) = (context.clone_ref(py), context);
+        let _previous =
+            self.inner.with(py, |inner| (inner.read_context.replace(read), inner.write_context.replace(write)));
     }
 }
 
@@ -110,6 +122,7 @@ pub fn accepted_parts(
     protocol: Py<PyAny>,
     server: Option<Py<PyAny>>,
     gather: Gather,
+    context: Option<Py<PyAny>>,
 ) -> Parts {
     let number = fd.as_raw_fd();
     let local = socket::local_address(number).ok().map(Address::Raw);
@@ -120,5 +133,6 @@ pub fn accepted_parts(
         server,
         info: Info { local, peer: Some(peer), ..Info::default() },
         gather,
+        context,
     }
 }

@@ -19,7 +19,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use pyo3::{ffi, Borrowed};
+use pyo3::{ffi, intern, Borrowed};
 
 use super::endpoint::{self, Endpoint, Registration};
 use super::info::{self, Descriptor, Info};
@@ -36,7 +36,6 @@ use crate::engine::stream::StreamCore;
 use crate::py::buffer::SendChunk;
 use crate::py::call::{add_fast_method, Arguments, FastMethod};
 use crate::py::class::Finalize;
-use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 
@@ -51,9 +50,11 @@ pub struct Inner {
     pub descriptor: Descriptor,
     pub protocol: Option<Py<PyAny>>,
     pub kind: ProtocolKind,
-    /// The context of whoever started (or resumed) reading; data is received in it.
+    /// Since Python 3.15 a transport has a context, and everything that it calls on its own account runs there.
+    pub own_context: Option<Py<PyAny>>,
+    /// The own one, or else that of whoever started (or resumed) reading; data is received in it.
     pub read_context: Option<Py<PyAny>>,
-    /// The context of the write that found the socket full; writing is resumed in it.
+    /// The own one, or else that of the write that found the socket full; writing is resumed in it.
     pub write_context: Option<Py<PyAny>>,
     /// `connection_made` is over: events may be acted upon.
     pub started: bool,
@@ -69,6 +70,8 @@ pub struct Inner {
     pub blocked: bool,
     /// What is queued waits for the end of the callback.
     pub held: bool,
+    /// Somebody else polls the descriptor.
+    pub lent: bool,
     pub server: Option<Py<PyAny>>,
     /// A future that `sendfile` waits for: the queue is empty.
     pub empty_waiter: Option<Py<PyAny>>,
@@ -109,9 +112,7 @@ impl StreamTransport {
         };
         let source = Self::source(slf);
         let interest = Interest::READ | Interest::WRITE;
-        let outcome =
-            this.event_loop.get().state(py, |state| state.sources.insert(fd, source, interest, Trigger::Edge));
-        let (token, _stale) = outcome.map_err(|error| os_error(py, &error))?;
+        let token = this.event_loop.get().register(py, fd, source, interest, Trigger::Edge)?;
         this.inner.with(py, |inner| {
             inner.registration.token = Some(token);
             // Events of an earlier registration find nobody.
@@ -127,6 +128,7 @@ impl StreamTransport {
             Self::read_ready(slf)?;
         }
         if write {
+            slf.get().insist_on_context(slf.py());
             Self::write_ready(slf)?;
         }
         Ok(())
@@ -134,35 +136,6 @@ impl StreamTransport {
 
     pub fn closing(slf: &Bound<'_, Self>) -> bool {
         slf.get().inner.with(slf.py(), |inner| inner.life.is_closing())
-    }
-
-    /// The Python socket, made when it is first asked for; `None` once closed.
-    fn python_socket(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let taken = self.inner.with(py, |inner| match std::mem::replace(&mut inner.descriptor, Descriptor::Closed) {
-            Descriptor::Native(fd) => Descriptor::Native(fd),
-            Descriptor::Object(socket) => {
-                let answer = Descriptor::Object(socket.clone_ref(py));
-                inner.descriptor = Descriptor::Object(socket);
-                answer
-            }
-            Descriptor::Closed => Descriptor::Closed,
-        });
-        match taken {
-            Descriptor::Closed => Ok(None),
-            Descriptor::Object(socket) => Ok(Some(socket)),
-            Descriptor::Native(fd) => {
-                let socket = info::python_socket(py, fd)?;
-                self.inner.with(py, |inner| inner.descriptor = Descriptor::Object(socket.clone_ref(py)));
-                Ok(Some(socket))
-            }
-        }
-    }
-
-    fn make_transport_socket(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let wrapped = info::transport_socket(py, self.python_socket(py)?)?;
-        let kept = wrapped.clone_ref(py);
-        let _previous = self.inner.with(py, |inner| inner.info.socket.replace(kept));
-        Ok(wrapped)
     }
 }
 
@@ -173,6 +146,10 @@ impl Endpoint for StreamTransport {
 
     fn protocol_object(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.inner.with(py, |inner| inner.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
+    }
+
+    fn own_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.with(py, |inner| inner.own_context.as_ref().map(|context| context.clone_ref(py)))
     }
 
     fn registration<R>(&self, py: Python<'_>, body: impl FnOnce(&mut Registration) -> R) -> R {
@@ -202,7 +179,7 @@ impl Endpoint for StreamTransport {
 impl StreamTransport {
     /// `loop._make_socket_transport`: takes over a connected, non-blocking `socket.socket`.
     #[new]
-    #[pyo3(signature = (event_loop, sock, protocol, waiter=None, *, extra=None, server=None))]
+    #[pyo3(signature = (event_loop, sock, protocol, waiter=None, *, extra=None, server=None, context=None))]
     fn new<'py>(
         event_loop: &Bound<'py, LoopCore>,
         sock: &Bound<'py, PyAny>,
@@ -210,6 +187,7 @@ impl StreamTransport {
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<&Bound<'py, PyDict>>,
         server: Option<&Bound<'py, PyAny>>,
+        context: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let fd = info::fileno(sock)?;
@@ -226,14 +204,16 @@ impl StreamTransport {
             server: server.map(|server| server.clone().unbind()),
             info: Info { local, peer, extra, ..Info::default() },
             gather: Gather::default(),
+            context,
         };
         Self::start(event_loop, parts, waiter.filter(|waiter| !waiter.is_none()))
     }
 
-    /// `asyncio.Transport`: an instance of it, as far as `isinstance` can tell.
+    /// asyncio's own transport: an instance of it, as far as `isinstance` can tell. The fallback of `sendfile` asks for its
+    /// base class with flow control.
     #[getter(__class__)]
     fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(imports(py)?.transport.clone_ref(py))
+        Ok(imports(py)?.stream_transport.clone_ref(py))
     }
 
     /// Closes after everything that was written is sent; `connection_lost(None)` follows.
@@ -294,7 +274,7 @@ impl StreamTransport {
 
     /// Starts reading again. Does nothing unless it was paused.
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::resume(slf)
+        Self::resume(slf).map(|()| slf.get().insist_on_context(slf.py()))
     }
 
     /// Whether data is received: neither paused nor closing.
@@ -345,7 +325,7 @@ impl StreamTransport {
                 !matches!(inner.descriptor, Descriptor::Closed),
             )
         });
-        if alive {
+        if alive && !slf.get().event_loop.get().is_loop_closed() {
             text
         } else {
             text.split(" read=").next().unwrap_or_default().to_owned() + ">"
@@ -354,7 +334,7 @@ impl StreamTransport {
 
     /// Starts reading, unless the transport was paused or closed since it was made.
     fn _start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::begin_reading(slf)
+        Self::begin_reading(slf).map(|()| slf.get().insist_on_context(slf.py()))
     }
 
     fn _call_connection_lost(slf: &Bound<'_, Self>, exception: Option<Bound<'_, PyAny>>) -> PyResult<()> {
@@ -375,12 +355,22 @@ impl StreamTransport {
     }
 
     /// Lets somebody else poll the descriptor (`sendfile`); reading is paused meanwhile.
-    fn _lend_descriptor(&self, py: Python<'_>) {
+    ///
+    /// Returns a future in place of the empty waiter: it fails when the connection is lost.
+    fn _lend_descriptor(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         endpoint::deregister(self, py);
+        let lost = self.event_loop.bind(py).call_method0(intern!(py, "create_future"))?.unbind();
+        let kept = lost.clone_ref(py);
+        let _done = self.inner.with(py, |inner| {
+            inner.lent = true;
+            inner.empty_waiter.replace(kept)
+        });
+        Ok(lost)
     }
 
     /// The end of `_lend_descriptor()`.
     fn _take_descriptor_back(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().inner.with(slf.py(), |inner| inner.lent = false);
         if Self::closing(slf) {
             Ok(())
         } else {
@@ -433,6 +423,7 @@ impl StreamTransport {
         self.inner
             .visit(|inner| {
                 visit.call(&inner.protocol)?;
+                visit.call(&inner.own_context)?;
                 visit.call(&inner.read_context)?;
                 visit.call(&inner.write_context)?;
                 visit.call(&inner.server)?;
@@ -447,6 +438,7 @@ impl StreamTransport {
         let _dropped = self.inner.visit(|inner| {
             (
                 inner.protocol.take(),
+                inner.own_context.take(),
                 inner.read_context.take(),
                 inner.write_context.take(),
                 inner.server.take(),

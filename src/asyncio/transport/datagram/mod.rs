@@ -310,12 +310,16 @@ impl DatagramTransport {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
+        let loop_is_closed = self.event_loop.get().is_loop_closed();
         self.inner.with(py, |inner| {
             let state = match inner.descriptor {
                 Descriptor::Closed => return format!("<DatagramTransport closed fd={}>", inner.registration.fd),
                 _ if inner.life.is_closing() => " closing",
                 _ => "",
             };
+            if loop_is_closed {
+                return format!("<DatagramTransport{state} fd={}>", inner.registration.fd);
+            }
             let reading = if inner.started && inner.life.is_reading() { "polling" } else { "idle" };
             let writing = if inner.blocked { "polling" } else { "idle" };
             let (fd, size) = (inner.registration.fd, inner.queue.len_bytes());
@@ -355,6 +359,11 @@ impl DatagramTransport {
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<LoopCore> {
         self.event_loop.clone_ref(py)
+    }
+
+    #[getter]
+    fn _protocol_paused(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.flow.is_paused())
     }
 
     #[getter]

@@ -89,10 +89,10 @@ impl DatagramTransport {
         let mut outcome = Ok(());
         while outcome.is_ok() {
             let next = slf.get().inner.with(py, |inner| {
-                let datagram = if inner.life.is_reading() { inner.received.pop_front() } else { None };
-                datagram.zip(inner.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
+                let protocol = inner.protocol.as_ref().filter(|_| inner.life.is_reading())?.clone_ref(py);
+                Some((inner.received.pop_front(), protocol))
             });
-            let Some((datagram, protocol)) = next else { break };
+            let Some((Some(datagram), protocol)) = next else { break };
             let told = Self::tell_datagram(slf, datagram, &protocol);
             outcome = endpoint::callback_outcome(slf, told, "datagram_received");
         }

@@ -151,7 +151,7 @@ impl ReadPipeTransport {
         if slf.get().inner.with(py, |inner| inner.life.close(true)) == CloseAction::LoseNow {
             endpoint::deregister(slf.get(), py);
             let eof_received = protocol.getattr(intern!(py, "eof_received"))?;
-            LoopCore::schedule(slf.get().event_loop.bind(py), eof_received, None)?;
+            LoopCore::schedule(slf.get().event_loop.bind(py), eof_received, None, None)?;
             endpoint::lose_soon(slf, None)?;
         }
         Ok(())
@@ -218,7 +218,7 @@ impl ReadPipeTransport {
     /// `asyncio.ReadTransport`: an instance of it, as far as `isinstance` can tell.
     #[getter(__class__)]
     fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(imports(py)?.read_transport.clone_ref(py))
+        Ok(imports(py)?.read_pipe_transport.clone_ref(py))
     }
 
     /// Closes the pipe; `connection_lost(None)` follows.
@@ -279,6 +279,7 @@ impl ReadPipeTransport {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
+        let loop_is_closed = self.event_loop.get().is_loop_closed();
         self.inner.with(py, |inner| {
             let fd = inner.registration.fd;
             let state = match inner.descriptor {
@@ -286,6 +287,9 @@ impl ReadPipeTransport {
                 _ if inner.life.is_closing() => " closing",
                 _ => "",
             };
+            if loop_is_closed {
+                return format!("<ReadPipeTransport{state} fd={fd} open>");
+            }
             let reading = if inner.started && inner.life.is_reading() { "polling" } else { "idle" };
             format!("<ReadPipeTransport{state} fd={fd} {reading}>")
         })
@@ -312,6 +316,12 @@ impl ReadPipeTransport {
     #[getter]
     fn _pipe(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.inner.with(py, |inner| inner.descriptor.object(py))
+    }
+
+    /// None: the file object is let go of, and stays open. Anything else is not for others to set.
+    #[setter(_pipe)]
+    fn release_pipe(&self, py: Python<'_>, pipe: Option<Py<PyAny>>) -> PyResult<()> {
+        endpoint::release_descriptor(self, py, pipe)
     }
 
     #[getter]

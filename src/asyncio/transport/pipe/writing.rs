@@ -148,7 +148,7 @@ impl WritePipeTransport {
     /// `asyncio.Transport`: asyncio's own pipe transport is an instance of it, too.
     #[getter(__class__)]
     fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(imports(py)?.transport.clone_ref(py))
+        Ok(imports(py)?.write_pipe_transport.clone_ref(py))
     }
 
     /// Writes the buffers of an iterable, in order, as `write` of all of them together would.
@@ -237,6 +237,7 @@ impl WritePipeTransport {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
+        let loop_is_closed = self.event_loop.get().is_loop_closed();
         self.inner.with(py, |inner| {
             let fd = inner.registration.fd;
             let state = match inner.descriptor {
@@ -244,6 +245,9 @@ impl WritePipeTransport {
                 _ if inner.life.is_closing() => " closing",
                 _ => "",
             };
+            if loop_is_closed {
+                return format!("<WritePipeTransport{state} fd={fd} open>");
+            }
             let writing = if inner.blocked { "polling" } else { "idle" };
             format!("<WritePipeTransport{state} fd={fd} {writing} bufsize={}>", inner.queue.len_bytes())
         })
@@ -268,6 +272,12 @@ impl WritePipeTransport {
         self.inner.with(py, |inner| inner.descriptor.object(py))
     }
 
+    /// None: the file object is let go of, and stays open. Anything else is not for others to set.
+    #[setter(_pipe)]
+    fn release_pipe(&self, py: Python<'_>, pipe: Option<Py<PyAny>>) -> PyResult<()> {
+        endpoint::release_descriptor(self, py, pipe)
+    }
+
     #[getter]
     fn _fileno(&self, py: Python<'_>) -> RawFd {
         self.inner.with(py, |inner| inner.registration.fd)
@@ -276,6 +286,11 @@ impl WritePipeTransport {
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<LoopCore> {
         self.event_loop.clone_ref(py)
+    }
+
+    #[getter]
+    fn _protocol_paused(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.flow.is_paused())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -107,7 +107,7 @@ impl TlsConnection {
         match this.lower(py) {
             Some(lower) => {
                 let close = lower.bind(py).getattr(intern!(py, "close"))?;
-                LoopCore::schedule(this.event_loop.bind(py), close, None)
+                LoopCore::schedule(this.event_loop.bind(py), close, None, None)
             }
             None => Ok(()),
         }
@@ -180,7 +180,7 @@ impl TlsConnection {
         if let (true, Some(protocol)) = (tell, protocol) {
             let callback = protocol.bind(py).getattr(intern!(py, "connection_lost"))?;
             let argument = exception.clone().unwrap_or_else(|| py.None().into_bound(py));
-            LoopCore::schedule(this.event_loop.bind(py), callback, Some(argument))?;
+            LoopCore::schedule(this.event_loop.bind(py), callback, Some(argument), None)?;
         }
         this.wake_waiter(py, exception)?;
         this.cancel_timer(py, |inner| &mut inner.shutdown_timer)?;

@@ -144,7 +144,7 @@ impl TlsConnection {
         memory.release(py);
         if matches!(stop, Stop::Full) {
             // The next buffer is asked for in the next turn: the protocol has to empty this one first.
-            LoopCore::schedule(this.event_loop.bind(py), slf.getattr(intern!(py, "_do_read"))?, None)?;
+            LoopCore::schedule(this.event_loop.bind(py), slf.getattr(intern!(py, "_do_read"))?, None, None)?;
         }
         if count > 0 {
             let count = count.into_pyobject(py)?.into_any();
@@ -218,7 +218,7 @@ impl TlsConnection {
         let py = slf.py();
         let this = slf.get();
         if this.inner.with(py, |inner| inner.core.resume_reading()) {
-            LoopCore::schedule(this.event_loop.bind(py), slf.getattr(intern!(py, "_do_read"))?, None)?;
+            LoopCore::schedule(this.event_loop.bind(py), slf.getattr(intern!(py, "_do_read"))?, None, None)?;
         }
         Ok(())
     }

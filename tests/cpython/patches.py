@@ -1,0 +1,103 @@
+"""Makes the loops that CPython's tests create ours, in this process; and counts which loops run.
+
+The tests make their loops in these ways, and each leads to `LoopUnderTest` after `install()`:
+
+    asyncio.SelectorEventLoop(), asyncio.EventLoop()     names of asyncio and asyncio.unix_events
+    asyncio.new_event_loop(), asyncio.run(), Runner,     the default policy's `_loop_factory`
+    IsolatedAsyncioTestCase
+    base_events.BaseEventLoop()                          `BaseEventLoop.__new__`, for this class itself
+
+Loops that the tests define themselves (`test_utils.TestLoop` with its own clock, subclasses of the abstract base
+classes) stay what they are. Runs in a worker process only, before the test modules are imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from asyncio import base_events, unix_events
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import selectors
+    from collections.abc import Callable
+
+#: Which loop the tests get: ours, or CPython's own for comparison.
+LOOPS = ("ironloop", "asyncio")
+
+
+class LoopCounter:
+    """Which loops there were since `reset()`."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.runs = 0
+        self.others: set[str] = set()
+
+    def reset(self) -> None:
+        self.made = self.runs = 0
+        self.others.clear()
+
+
+def install(loops: str) -> LoopCounter:
+    """Patch asyncio so that the tests' loops are `loops`, one of `LOOPS`."""
+    counter = LoopCounter()
+    if loops == "asyncio":
+        _count(counter, unix_events._UnixSelectorEventLoop)
+        return counter
+    import ironloop
+
+    _count(counter, ironloop.Loop)
+    loop_class = _loop_under_test()
+    for module in (asyncio, unix_events):
+        for name in ("SelectorEventLoop", "EventLoop"):
+            if hasattr(module, name):
+                setattr(module, name, loop_class)
+    base_events.BaseEventLoop.__new__ = _new_base_event_loop(loop_class)  # type: ignore[method-assign]
+    for name in ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):
+        policy = getattr(unix_events, name, None)
+        if policy is not None:
+            policy._loop_factory = loop_class
+    return counter
+
+
+def _loop_under_test() -> type[Any]:
+    import ironloop
+
+    class LoopUnderTest(ironloop.Loop):
+        """ironloop's loop; the tests hand it selectors, which it does not need."""
+
+        def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+            if selector is not None:
+                selector.close()
+            super().__init__()
+
+    return LoopUnderTest
+
+
+def _new_base_event_loop(loop_class: type[Any]) -> Callable[..., Any]:
+    def new(cls: type[Any], *_args: Any, **_kwargs: Any) -> Any:
+        # `__init__` follows, that of the object's class.
+        return loop_class.__new__(loop_class) if cls is base_events.BaseEventLoop else object.__new__(cls)
+
+    return new
+
+
+def _count(counter: LoopCounter, under_test: type[Any]) -> None:
+    base = base_events.BaseEventLoop
+    init, run_forever = base.__init__, base.run_forever
+
+    @functools.wraps(init)
+    def counted_init(self: Any) -> None:
+        counter.made += isinstance(self, under_test)
+        init(self)
+
+    @functools.wraps(run_forever)
+    def counted_run(self: Any) -> None:
+        if isinstance(self, under_test):
+            counter.runs += 1
+        else:
+            counter.others.add(type(self).__qualname__)
+        run_forever(self)
+
+    base.__init__, base.run_forever = counted_init, counted_run  # type: ignore[method-assign]

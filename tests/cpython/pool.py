@@ -1,0 +1,231 @@
+"""Worker processes that run the tests, and what became of each.
+
+    Pool.start(batches)      threads hand the batches to workers, in order
+    Pool.result(id)          waits until that test has ended, one way or the other
+
+A batch is what a worker runs in one go: tests of one module, which share its fixtures. A worker lives until it is
+idle at the end, or a test of its hangs or kills it: that test has failed, and a new worker goes on with the next.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.cpython.messages import FAILED, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+#: Of the time limit of a test, when the worker writes the stacks of its threads: before it is killed.
+DUMP_AT = 0.8
+
+#: A worker imports a module and runs fixtures without a test being under way.
+FIXTURE_SECONDS = 60.0
+
+
+@dataclasses.dataclass
+class Batch:
+    """Tests of one module."""
+
+    module: str
+    tests: list[str]
+    limit_seconds: float
+    """How long each of them may take."""
+    alone: bool = False
+    """Whether the worker is not used again: the tests are known to fail, and may leave things behind."""
+
+
+class Worker:
+    """One process, with a folder of its own."""
+
+    def __init__(self, package: str, loops: str, limit_seconds: float) -> None:
+        self.limit_seconds = limit_seconds
+        self._folder = tempfile.TemporaryDirectory(prefix="ironloop-cpython-", ignore_cleanup_errors=True)  # type: ignore[call-overload]
+        self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- until `end()`
+        results, worker_end = os.pipe()
+        self._results = open(results, "rb", buffering=0)  # noqa: SIM115 -- until `end()`
+        self._received = b""
+        command = [sys.executable, "-X", "faulthandler", "-m", "tests.cpython.worker", "run", package]
+        path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        with open(worker_end, "wb"):
+            self._process = subprocess.Popen(
+                [*command, loops, str(worker_end), str(limit_seconds * DUMP_AT)],
+                stdin=subprocess.PIPE,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=[worker_end],
+                cwd=self._folder.name,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+                start_new_session=True,
+            )
+
+    def run(self, batch: Batch) -> Iterator[Result]:
+        """Run a batch; every one of its tests gets a result unless the worker has ended, see `lives`."""
+        assert self._process.stdin is not None
+        waiting = dict.fromkeys(batch.tests)
+        self._send({"module": batch.module, "tests": batch.tests})
+        fixture = Result("", FAILED, "unittest did not run it")
+        current, deadline = "", time.monotonic() + FIXTURE_SECONDS
+        while True:
+            message = self._receive(deadline)
+            if message is None:
+                failed = current or next(iter(waiting))
+                yield Result(failed, FAILED, self._how_it_ended(deadline))
+                return
+            if "started" in message:
+                current, deadline = message["started"], time.monotonic() + self.limit_seconds
+            elif "result" in message:
+                result = Result.from_json(message["result"])
+                waiting.pop(result.id, None)
+                current, deadline = "", time.monotonic() + FIXTURE_SECONDS
+                if result.outcome == FAILED:
+                    result.text += self._take_log()
+                yield result
+            elif "fixture" in message:
+                fixture = Result.from_json(message["fixture"])
+            else:
+                break
+        for id in waiting:
+            yield dataclasses.replace(fixture, id=id, text=f"{fixture.id}: {fixture.text}")
+
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """Kill the worker, and the processes of its session."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass
+        self._results.close()
+        self._log.close()
+        self._folder.cleanup()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has died, which reading its results shows, too
+
+    def _receive(self, deadline: float) -> dict[str, Any] | None:
+        """The next message; None: the worker has died or the time is over."""
+        while b"\n" not in self._received:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._results], [], [], left)[0]:
+                return None
+            data = self._results.read(65536)
+            if not data:
+                return None
+            self._received += data
+        line, self._received = self._received.split(b"\n", 1)
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def _how_it_ended(self, deadline: float) -> str:
+        hung = time.monotonic() >= deadline
+        try:
+            status = None if hung else self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            status = None
+        what = "took longer than its time limit" if hung else f"ended the process, status {status}"
+        log = self._take_log()
+        self._process.kill()
+        self._process.wait()
+        return f"{what}\n{log}"
+
+    def _take_log(self) -> str:
+        """What the worker has printed since the last time."""
+        self._log.seek(0)
+        text = self._log.read()
+        # The worker's descriptor shares the position: its next line goes to the beginning.
+        self._log.seek(0)
+        self._log.truncate()
+        return f"\n--- output ---\n{text[-10000:]}" if text.strip() else ""
+
+
+class Pool:
+    """Runs batches in several workers at once."""
+
+    def __init__(self, package: str, loops: str, size: int) -> None:
+        self._package = package
+        self._loops = loops
+        self._batches: collections.deque[Batch] = collections.deque()
+        self._results: dict[str, Result] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(size)]
+
+    def start(self, batches: list[Batch]) -> None:
+        self._batches.extend(batches)
+        for thread in self._threads:
+            thread.start()
+
+    def result(self, id: str) -> Result:
+        """Wait for a test that is in one of the batches."""
+        with self._changed:
+            self._changed.wait_for(lambda: id in self._results or not any(t.is_alive() for t in self._threads), 900)
+            return self._results.get(id) or Result(id, FAILED, "no worker has run it")
+
+    def stop(self) -> None:
+        """End the workers; the tests under way are given up."""
+        self._stopping = True
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def _serve(self) -> None:
+        worker: Worker | None = None
+        try:
+            while not self._stopping:
+                try:
+                    batch = self._batches.popleft()
+                except IndexError:
+                    break
+                if worker is None or worker.limit_seconds != batch.limit_seconds or batch.alone:
+                    if worker is not None:
+                        worker.end()
+                    worker = Worker(self._package, self._loops, batch.limit_seconds)
+                worker = self._run(worker, batch)
+        finally:
+            if worker is not None:
+                worker.end()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _run(self, worker: Worker, batch: Batch) -> Worker | None:
+        for result in worker.run(batch):
+            with self._changed:
+                self._results[result.id] = result
+                self._changed.notify_all()
+            if self._stopping:
+                break
+        rest = [id for id in batch.tests if id not in self._results]
+        if rest:
+            self._batches.appendleft(dataclasses.replace(batch, tests=rest))
+        if batch.alone or not worker.lives:
+            worker.end()
+            return None
+        return worker

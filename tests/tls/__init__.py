@@ -1,0 +1,1 @@
+"""TLS: the behaviour of transports that were made with an `ssl.SSLContext`."""

@@ -1,0 +1,321 @@
+"""Connections that end without close_notify: FIN, RST, abort(), bytes that are no TLS, and transports left open."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ssl
+import sys
+import warnings
+
+import pytest
+
+from tests.support.protocols import Echo, Recorder, close_all
+from tests.tls.peers import ManualPeer, connect, connected_pair, serve
+
+
+class Paused(Recorder):
+    """Does not read until it is told to."""
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        transport.pause_reading()
+
+
+async def with_manual_client(tls, factory=Recorder, context=None):
+    """(a client worked by hand, the protocol that serves it, the server)"""
+    server, made = await serve(tls, factory, context)
+    manual = await ManualPeer.connect(tls, server)
+    protocol = await made.get()
+    await protocol.made
+    return manual, protocol, server
+
+
+def test_an_end_without_close_notify_is_an_end(run, tls, reports):
+    """Which a truncation attack would look like; CPython's protocol does not tell them apart either."""
+
+    async def main():
+        manual, protocol, server = await with_manual_client(tls)
+        await manual.send(b"last words")
+        manual.end()
+        assert await protocol.lost is None
+        assert bytes(protocol.data) == b"last words"
+        assert protocol.events == ["made", "data", "eof", "lost"]
+        assert reports == []
+        manual.close()
+        await close_all(server)
+
+    run(main)
+
+
+def test_an_end_in_mid_record_delivers_whole_records_only(run, loop, tls, reports):
+    async def main():
+        manual, protocol, server = await with_manual_client(tls)
+        manual.tls.write(b"whole")
+        whole = manual.outgoing.read()
+        manual.tls.write(b"torn")
+        torn = manual.outgoing.read()
+        await loop.sock_sendall(manual.sock, whole + torn[:-1])
+        manual.end()
+        assert await protocol.lost is None
+        manual.close()
+        assert bytes(protocol.data) == b"whole"
+        assert reports == []
+        await close_all(server)
+
+    run(main)
+
+
+def test_an_end_without_close_notify_is_seen_after_a_pause(run, tls, modern):
+    async def main():
+        manual, protocol, server = await with_manual_client(tls, Paused)
+        await manual.send(b"last words")
+        manual.end()
+        for _ in range(5):
+            await asyncio.sleep(0.001)
+        assert protocol.events == ["made"]
+        protocol.transport.resume_reading()
+        assert await protocol.lost is None
+        assert bytes(protocol.data) == b"last words"
+        assert protocol.events == ["made", "data", "eof", "lost"]
+        manual.close()
+        await close_all(server)
+
+    run(main)
+
+
+def test_records_that_come_byte_by_byte_arrive(run, loop, tls):
+    async def main():
+        manual, protocol, server = await with_manual_client(tls, Echo)
+        manual.tls.write(b"drop by drop")
+        for byte in manual.outgoing.read():
+            await loop.sock_sendall(manual.sock, bytes([byte]))
+            await asyncio.sleep(0)
+        assert await manual.receive(12) == b"drop by drop"
+        manual.close()
+        await protocol.lost
+        await close_all(server)
+
+    run(main)
+
+
+def test_a_reset_is_told_as_such(run, tls, reports):
+    async def main():
+        manual, protocol, server = await with_manual_client(tls)
+        manual.reset()
+        assert isinstance(await protocol.lost, ConnectionResetError)
+        assert protocol.events == ["made", "lost"]
+        assert reports == []
+        await close_all(server)
+
+    run(main)
+
+
+def test_writes_into_a_broken_connection_raise_nothing(run, tls, reports):
+    async def main():
+        manual, protocol, server = await with_manual_client(tls)
+        manual.reset()
+        for _ in range(10):
+            protocol.transport.write(b"x" * 1000)
+            await asyncio.sleep(0)
+        assert isinstance(await protocol.lost, ConnectionError)
+        protocol.transport.write(b"x")
+        assert protocol.events.count("lost") == 1
+        assert reports == []
+        await close_all(server)
+
+    run(main)
+
+
+def test_a_reset_while_close_waits_for_its_answer_ends_the_connection_once(run, tls, reports):
+    async def main():
+        manual, protocol, server = await with_manual_client(tls)
+        protocol.transport.close()
+        assert await manual.receive(1) == b""
+        manual.reset()
+        assert isinstance(await protocol.lost, (ConnectionResetError, type(None)))
+        assert protocol.events.count("lost") == 1
+        assert reports == []
+        await close_all(server)
+
+    run(main)
+
+
+def test_an_end_while_close_waits_for_its_answer_ends_the_connection_once(run, tls, reports):
+    async def main():
+        manual, protocol, server = await with_manual_client(tls)
+        protocol.transport.close()
+        assert await manual.receive(1) == b""
+        manual.end()
+        assert await protocol.lost is None
+        assert protocol.events.count("lost") == 1
+        assert reports == []
+        manual.close()
+        await close_all(server)
+
+    run(main)
+
+
+@pytest.mark.parametrize("state", ["idle", "full queue", "paused", "closing", "lost"])
+def test_abort_ends_the_connection_once_in_every_state(run, tls, reports, state):
+    async def main():
+        manual, protocol, server = await with_manual_client(tls)
+        transport = protocol.transport
+        if state == "full queue":
+            transport.write(b"x" * 10_000_000)
+        elif state == "paused":
+            transport.pause_reading()
+        elif state == "closing":
+            transport.close()
+        elif state == "lost":
+            manual.end()
+            await protocol.lost
+        transport.abort()
+        assert transport.is_closing()
+        assert "lost" not in protocol.events or state == "lost"
+        assert await protocol.lost is None
+        transport.abort()
+        await asyncio.sleep(0)
+        assert protocol.events.count("lost") == 1
+        assert reports == []
+        manual.close()
+        await close_all(server)
+
+    run(main)
+
+
+def test_abort_says_nothing_to_the_peer(run, loop, tls):
+    async def main():
+        context = tls.server_context()
+        context.num_tickets = 0
+        manual, protocol, server = await with_manual_client(tls, context=context)
+        protocol.transport.abort()
+        assert await loop.sock_recv(manual.sock, 100) == b""
+        await protocol.lost
+        manual.close()
+        await close_all(server)
+
+    run(main)
+
+
+@pytest.mark.parametrize("method", ["abort", "close"])
+def test_the_protocol_may_end_the_connection_when_it_gets_data(run, tls, method, reports):
+    class Ending(Recorder):
+        def data_received(self, data):
+            super().data_received(data)
+            getattr(self.transport, method)()
+
+    async def main():
+        client, peer, server = await connected_pair(tls, Recorder, Ending)
+        for _ in range(3):
+            client.transport.write(b"hello")
+        assert await peer.lost is None
+        await asyncio.wait([client.lost])
+        assert peer.events[:2] == ["made", "data"]
+        assert peer.events.count("lost") == client.events.count("lost") == 1
+        assert reports == []
+        await close_all(server)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"no TLS at all\r\n", b"\x17\x03\x03\x00\x20" + bytes(32), b"\x17\x03\x03\xff\xff" + bytes(65535)],
+    ids=["text", "bad record", "too long"],
+)
+def test_bytes_that_are_no_tls_end_the_connection(run, loop, tls, garbage, reports, modern):
+    async def main():
+        manual, protocol, server = await with_manual_client(tls)
+        await manual.send(b"so far")
+        await protocol.received(6)
+        await loop.sock_sendall(manual.sock, garbage)
+        error = await protocol.lost
+        assert isinstance(error, ssl.SSLError)
+        assert error.library == "SSL"
+        assert error.reason
+        assert protocol.events == ["made", "data", "lost"]
+        assert reports == []
+        await manual.raw_end()
+        manual.close()
+        await close_all(server)
+
+    run(main)
+
+
+def test_a_changed_record_ends_the_connection(run, loop, tls, modern):
+    async def main():
+        manual, protocol, server = await with_manual_client(tls)
+        manual.tls.write(b"untouched")
+        record = bytearray(manual.outgoing.read())
+        record[-1] ^= 1
+        await loop.sock_sendall(manual.sock, record)
+        error = await protocol.lost
+        assert isinstance(error, ssl.SSLError)
+        assert error.reason in ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")  # OpenSSL 3.0, 3.6
+        assert not protocol.data
+        manual.close()
+        await close_all(server)
+
+    run(main)
+
+
+def test_the_loss_is_told_once_whatever_happens(run, tls, reports):
+    async def main():
+        for order in range(12):
+            manual, protocol, server = await with_manual_client(tls)
+            if order % 2:
+                manual.reset()
+            elif order % 4:
+                await manual.send_close_notify()
+                manual.close()
+            else:
+                manual.close()
+            protocol.transport.write(b"x" * 100)
+            if order % 3 == 0:
+                protocol.transport.close()
+            if order % 3 == 1:
+                protocol.transport.abort()
+            await asyncio.wait([protocol.lost])
+            for _ in range(3):
+                await asyncio.sleep(0.001)
+            assert protocol.events.count("lost") == 1
+            assert protocol.events[-1] == "lost"
+            await close_all(server)
+        assert reports == []
+
+    run(main)
+
+
+def test_a_lost_connection_does_not_harm_the_next(run, tls):
+    async def main():
+        server, made = await serve(tls, Echo)
+        for _ in range(3):
+            manual = await ManualPeer.connect(tls, server)
+            manual.reset()
+            client = await connect(tls, server)
+            client.transport.write(b"hello")
+            assert await client.received(5) == b"hello"
+            await close_all(client)
+        while not made.empty():
+            await asyncio.wait([made.get_nowait().lost])
+        await close_all(server)
+
+    run(main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython's transport tried to close itself on a closed loop")
+def test_a_transport_that_nobody_closed_warns(loop, tls):
+    async def main():
+        client, peer, server = await connected_pair(tls)
+        await close_all(server) if sys.version_info < (3, 12) else server.close()
+        return client.transport, peer.transport
+
+    transports = loop.run_until_complete(main())
+    loop.close()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del transports
+        gc.collect()
+    unclosed = [str(warning.message) for warning in caught if warning.category is ResourceWarning]
+    assert len([text for text in unclosed if text.startswith("unclosed transport")]) >= 2
