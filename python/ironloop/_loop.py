@@ -327,6 +327,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
             transport.close()
             made.cancel()
             resumed.cancel()
+            # The future has the exception, which has this frame: a cycle that would keep the transport.
+            del waiter
             raise
         return tls._app_transport
 
