@@ -59,8 +59,12 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
         loop._remove_reader(pidfd)
         loop._pidfds.discard(pidfd)
         os.close(pidfd)
-        # In a turn of its own: what the child wrote before its exit, and is reported with it, comes first.
-        loop.call_soon(self._process_exited, _reap(pid, process))
+        returncode = _reap(pid, process)
+        if self._pipes:
+            # In a turn of its own: what the child wrote before its exit, and is reported with it, comes first.
+            loop.call_soon(self._process_exited, returncode)
+        else:
+            self._process_exited(returncode)
 
     def _wait_in_thread(self, loop: Loop, pid: int, process: subprocess.Popen[bytes]) -> None:
         returncode = _reap(pid, process)

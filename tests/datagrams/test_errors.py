@@ -71,6 +71,43 @@ def test_a_datagram_that_is_too_long_is_an_error_and_the_transport_goes_on(run, 
     run(main)
 
 
+def test_an_endpoint_without_an_address_sends_until_it_is_gone(run):
+    """A protocol that closes in `error_received` hears of each datagram that it sends in the same callback."""
+
+    class Closing(Endpoint):
+        def error_received(self, exc):
+            super().error_received(exc)
+            self.transport.close()
+
+    async def main():
+        server = await opened()
+        client = await opened(Closing)
+        client.transport.sendto(bytes(70_000), server.address)
+        client.transport.sendto(bytes(70_000), server.address)
+        client.transport.sendto(b"goodbye", server.address)
+        assert [error.errno for error in client.errors] == [errno.EMSGSIZE, errno.EMSGSIZE]
+        assert await server.received(1) == [b"goodbye"]
+        assert await client.lost is None
+        await close(server)
+
+    run(main)
+
+
+def test_an_endpoint_with_an_address_sends_nothing_once_it_is_closed(run):
+    async def main():
+        server = await opened()
+        client = await opened(remote_addr=server.address)
+        client.transport.close()
+        client.transport.sendto(bytes(70_000))
+        client.transport.sendto(b"dropped")
+        await client.lost
+        assert client.errors == []
+        await close(server)
+        assert server.datagrams == []
+
+    run(main)
+
+
 def test_a_lack_of_buffers_is_an_error_and_the_transport_goes_on(run):
     """The second fragment of a datagram that is longer than lo's packets finds no room in the send buffer."""
 

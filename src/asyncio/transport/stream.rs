@@ -308,28 +308,22 @@ impl StreamTransport {
         self.inner.with(py, |inner| inner.info.answers(py)).get(py, name, default, || self.make_transport_socket(py))
     }
 
-    fn __repr__(slf: &Bound<'_, Self>) -> String {
-        let py = slf.py();
-        let (text, alive) = slf.get().inner.with(py, |inner| {
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let loop_is_closed = self.event_loop.get().is_loop_closed();
+        self.inner.with(py, |inner| {
+            let (fd, size) = (inner.registration.fd, inner.queue.len_bytes());
             let state = match inner.descriptor {
-                Descriptor::Closed => " closed",
+                Descriptor::Closed => return format!("<StreamTransport closed fd={fd}>"),
                 _ if inner.life.is_closing() => " closing",
                 _ => "",
             };
+            if loop_is_closed {
+                return format!("<StreamTransport{state} fd={fd}>");
+            }
             let reading = if inner.started && inner.life.is_reading() { "polling" } else { "idle" };
             let writing = if inner.blocked { "polling" } else { "idle" };
-            let size = inner.queue.len_bytes();
-            let text = format!("<StreamTransport{state} fd={}", inner.registration.fd);
-            (
-                text + &format!(" read={reading} write=<{writing}, bufsize={size}>>"),
-                !matches!(inner.descriptor, Descriptor::Closed),
-            )
-        });
-        if alive && !slf.get().event_loop.get().is_loop_closed() {
-            text
-        } else {
-            text.split(" read=").next().unwrap_or_default().to_owned() + ">"
-        }
+            format!("<StreamTransport{state} fd={fd} read={reading} write=<{writing}, bufsize={size}>>")
+        })
     }
 
     /// Starts reading, unless the transport was paused or closed since it was made.
@@ -406,6 +400,13 @@ impl StreamTransport {
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<LoopCore> {
         self.event_loop.clone_ref(py)
+    }
+
+    /// None once the connection is lost, which is what others ask it for; a method before.
+    #[getter]
+    fn _read_ready_cb<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let lost = slf.get().inner.with(slf.py(), |inner| matches!(inner.descriptor, Descriptor::Closed));
+        (!lost).then(|| slf.as_any().getattr("_start_reading")).transpose()
     }
 
     #[getter]

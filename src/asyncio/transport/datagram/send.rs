@@ -19,6 +19,7 @@ use pyo3::Borrowed;
 use super::{peers, DatagramTransport, Inner};
 use crate::asyncio::event_loop::report::ends_the_run;
 use crate::asyncio::transport::endpoint::{self, warn_of_write_after_loss};
+use crate::asyncio::transport::info::Descriptor;
 use crate::engine;
 use crate::engine::stream::write_queue::Chunk;
 use crate::engine::stream::DrainedAction;
@@ -94,6 +95,7 @@ impl Inner {
         let Some(address) = receiver.native() else { return SendOutcome::Python };
         match datagram::send_to(self.registration.fd, data.as_slice(), address) {
             Ok(_) => SendOutcome::Done,
+            Err(error) if error.would_block() && self.life.is_lost() => SendOutcome::Done,
             Err(error) if error.would_block() => {
                 self.queue.push(data.chunk_from(0).0, receiver);
                 self.block()
@@ -105,6 +107,14 @@ impl Inner {
     fn block(&mut self) -> SendOutcome {
         self.blocked = true;
         SendOutcome::Blocked { pause: self.flow.after_push(self.queue.len_bytes()) }
+    }
+
+    /// `Some`: the transport is lost, nothing is sent; true: and it is time to warn of that.
+    ///
+    /// A transport without an address of its own sends on until its descriptor is closed, as asyncio's does.
+    fn refuse(&mut self, has_address: bool) -> Option<bool> {
+        let refused = self.life.is_lost() && (has_address || matches!(self.descriptor, Descriptor::Closed));
+        refused.then(|| self.life.write_after_lost())
     }
 
     fn send_queued(&mut self) -> Sent {
@@ -155,7 +165,8 @@ impl DatagramTransport {
                 return Err(PyValueError::new_err(format!("Invalid address: must be None or {only}")));
             }
         }
-        if let Some(warn) = this.inner.with(py, |inner| inner.life.is_lost().then(|| inner.life.write_after_lost())) {
+        let has_address = this.address.is_some();
+        if let Some(warn) = this.inner.with(py, |inner| inner.refuse(has_address)) {
             return warn_of_write_after_loss(py, warn, "socket.send() raised exception.");
         }
         let receiver = this.receiver(py, address);
@@ -218,11 +229,14 @@ impl DatagramTransport {
 
     /// Something is queued that the socket does not take now.
     fn block(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let pause = slf.get().inner.with(slf.py(), |inner| {
+        let (pause, _dropped) = slf.get().inner.with(slf.py(), |inner| {
+            if inner.life.is_lost() {
+                return (None, Some(inner.queue.take()));
+            }
             inner.blocked = true;
-            inner.flow.after_push(inner.queue.len_bytes())
+            (Some(inner.flow.after_push(inner.queue.len_bytes())), None)
         });
-        Self::wait_for_room(slf, pause)
+        pause.map_or(Ok(()), |pause| Self::wait_for_room(slf, pause))
     }
 
     /// The socket is full: the reactor will say when there is room.
