@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 from typing import TYPE_CHECKING, Any
 
 import ironloop
@@ -18,6 +19,15 @@ from tests.support.leaks import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+
+# Under nohup, or in the background of a shell, signals are ignored that tests send to themselves and to their children.
+for number, handler in [
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+]:
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
 
 FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "ironloop": ironloop.new_event_loop}
 
