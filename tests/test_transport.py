@@ -171,8 +171,8 @@ def test_reading_can_be_paused_and_resumed(run):
 
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_pausing_in_connection_made_works(run, side, loop_name):
-    if loop_name == "asyncio" and sys.version_info < (3, 11):
-        pytest.skip("CPython's transport starts reading all the same before 3.11")
+    if loop_name == "asyncio" and sys.version_info < (3, 11, 4):
+        pytest.skip("CPython's transport starts reading all the same before 3.11.4")
 
     class Paused(Recorder):
         def connection_made(self, transport):

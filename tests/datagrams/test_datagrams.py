@@ -202,7 +202,7 @@ def test_hostnames_are_taken_as_the_socket_module_takes_them(run):
     run(main)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
+@pytest.mark.skipif(sys.version_info < (3, 11, 4), reason="new in Python 3.11.4")
 def test_reading_can_be_paused_and_resumed(run):
     async def main():
         server = await opened()

@@ -295,7 +295,7 @@ def test_reading_can_be_paused_and_resumed(run, ends):
     run(main)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="is_reading of pipes is new in Python 3.11")
+@pytest.mark.skipif(sys.version_info < (3, 11, 4), reason="is_reading of pipes is new in Python 3.11.4")
 def test_is_reading_tells_whether_it_reads(run, loop, pipe):
     async def main():
         transport, protocol = await loop.connect_read_pipe(Recorder, pipe[0])
@@ -311,7 +311,7 @@ def test_is_reading_tells_whether_it_reads(run, loop, pipe):
     run(main)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython's transport starts reading all the same before 3.11")
+@pytest.mark.skipif(sys.version_info < (3, 11, 4), reason="CPython's transport starts reading before 3.11.4")
 def test_pausing_in_connection_made_works(run, loop, pipe):
     class Paused(Recorder):
         def connection_made(self, transport):

@@ -366,8 +366,8 @@ FAILURES = {
 @MAY_FORK
 @pytest.mark.parametrize(("error", "command", "options"), FAILURES.values(), ids=FAILURES.keys())
 def test_a_start_that_fails_leaves_nothing(run, loop, reports, error, command, options):
-    if "group" in options and sys.version_info < (3, 11):
-        pytest.skip("Popen itself leaves the pipes open before 3.11")
+    if "group" in options and sys.version_info < (3, 11, 4):
+        pytest.skip("Popen itself leaves the pipes open before 3.11.4")
 
     async def main():
         protocol = ChildRecorder()
