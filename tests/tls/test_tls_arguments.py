@@ -155,4 +155,5 @@ def test_a_context_for_clients_costs_a_server_its_clients(run, loop, tls, report
         await close_all(server)
 
     run(main)
-    assert [type(report["exception"]) for report in reports] == [ssl.SSLError] * 2
+    # Since 3.14 `wrap_bio` itself asks for the name that the context is to check.
+    assert [type(report["exception"]) for report in reports] in ([ssl.SSLError] * 2, [ValueError] * 2)
