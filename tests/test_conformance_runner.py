@@ -59,7 +59,7 @@ def results(tmp_path, monkeypatch):
     ids = {name: f"test_them.Tests.test_{name}" for name in NAMES}
     ids["broken"] = "test_them.Broken.test_is_not_reached"
     pool = Pool("package_of_tests", "ironloop", 2)
-    pool.start([Batch("test_them", list(ids.values())[:-1], 1.5), Batch("test_them", [ids["broken"]], 1.5, alone=True)])
+    pool.start([Batch("test_them", list(ids.values())[:-1], 1.5), Batch("test_them", [ids["broken"]], 1.5)])
     found = {name: pool.result(id) for name, id in ids.items()}
     pool.stop()
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+import threading
 import weakref
 
 import pytest
@@ -143,3 +144,64 @@ def test_a_handle_cannot_be_made_without_a_loop():
     for cls in (_native.Handle, _native.TimerHandle):
         with pytest.raises(TypeError):
             cls()
+
+
+THREAD_SAFE = pytest.mark.skipif(sys.version_info < (3, 14), reason="new in Python 3.14")
+
+
+@THREAD_SAFE
+@pytest.mark.parametrize("ask", ["cancel", "cancelled"])
+def test_another_thread_waits_for_a_callback_that_runs(loop, ask):
+    started, go_on = threading.Event(), threading.Event()
+    seen = []
+
+    def running():
+        started.set()
+        assert go_on.wait(20)
+        seen.append("callback over")
+
+    def other():
+        handle = loop.call_soon_threadsafe(running)
+        assert isinstance(handle, asyncio.events._ThreadSafeHandle)
+        assert started.wait(20)
+        threading.Timer(0.02, go_on.set).start()
+        seen.append(getattr(handle, ask)())
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert seen == ["callback over", None if ask == "cancel" else False]
+
+
+@THREAD_SAFE
+@pytest.mark.parametrize("debug", [False, True])
+def test_another_thread_cancels_what_has_not_started(loop, debug):
+    loop.set_debug(debug)
+    ran = []
+
+    def other():
+        handle = loop.call_soon_threadsafe(ran.append, 1)
+        handle.cancel()
+        assert handle.cancelled()
+        assert "cancelled" in repr(handle)
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    loop.run_forever()
+    assert ran == []
+
+
+@THREAD_SAFE
+def test_a_callback_cancels_its_own_thread_safe_handle(loop, reports):
+    handle = loop.call_soon_threadsafe(lambda: (handle.cancel(), 1 / 0))
+    loop.call_soon_threadsafe(loop.stop)
+    loop.run_forever()
+    (context,) = reports
+    assert context["handle"] is handle
+    assert isinstance(context["exception"], ZeroDivisionError)
+    assert handle.cancelled()
+    assert (handle._callback, handle._args, handle._loop) == (None, None, loop)

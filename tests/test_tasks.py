@@ -26,6 +26,28 @@ def test_tasks_and_futures_are_cpythons_own(run, loop):
     assert run(main) == 42
 
 
+def test_classes_that_replace_asyncios_are_used(run, loop, monkeypatch):
+    """As debuggers and tracers do."""
+
+    class Traced(asyncio.Task):
+        pass
+
+    class Watched(asyncio.Future):
+        pass
+
+    async def main():
+        monkeypatch.setattr("asyncio.tasks.Task", Traced)
+        monkeypatch.setattr("asyncio.futures.Future", Watched)
+        task = loop.create_task(answer())
+        assert type(task) is Traced
+        assert type(loop.create_future()) is Watched
+        assert await task == 42
+        monkeypatch.undo()
+        assert type(loop.create_future()) is asyncio.Future
+
+    run(main)
+
+
 def test_a_task_has_the_name_it_is_given(run, loop):
     async def main():
         assert loop.create_task(answer(), name="mine").get_name() == "mine"

@@ -153,6 +153,7 @@ def test_reading_can_be_paused_and_resumed(run):
         peer.transport.pause_reading()
         peer.transport.pause_reading()
         assert not peer.transport.is_reading()
+        assert peer.transport._paused
         client.transport.write(b"waiting")
         for _ in range(5):
             await asyncio.sleep(0.001)
@@ -160,6 +161,7 @@ def test_reading_can_be_paused_and_resumed(run):
         peer.transport.resume_reading()
         peer.transport.resume_reading()
         assert peer.transport.is_reading()
+        assert not peer.transport._paused
         assert await peer.received(7) == b"waiting"
         await close_all(client, peer, server)
         peer.transport.pause_reading()

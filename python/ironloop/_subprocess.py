@@ -59,18 +59,26 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
         loop._remove_reader(pidfd)
         loop._pidfds.discard(pidfd)
         os.close(pidfd)
-        returncode = _reap(pid, process)
         if self._pipes:
             # In a turn of its own: what the child wrote before its exit, and is reported with it, comes first.
-            loop.call_soon(self._process_exited, returncode)
+            loop.call_soon(self._reap, pid, process)
         else:
-            self._process_exited(returncode)
+            self._reap(pid, process)
+
+    def _reap(self, pid: int, process: subprocess.Popen[bytes]) -> None:
+        # Both at once: the number of a reaped child may be another's, and send_signal() must not reach that.
+        self._process_exited(_reap(pid, process))
 
     def _wait_in_thread(self, loop: Loop, pid: int, process: subprocess.Popen[bytes]) -> None:
-        returncode = _reap(pid, process)
         try:
-            loop.call_soon_threadsafe(self._process_exited, returncode)
+            # Leaves the child to be reaped by the loop's thread.
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass
+        try:
+            loop.call_soon_threadsafe(self._reap, pid, process)
         except RuntimeError:
+            _reap(pid, process)
             logger.warning("Loop %r that handles pid %r is closed", loop, pid)
 
 
@@ -86,7 +94,7 @@ def _open_pidfd(pid: int) -> int | None:
 
 
 def _reap(pid: int, process: subprocess.Popen[bytes]) -> int:
-    """Wait for a child that has exited, or, in a thread, until it does; its return code as `Popen` gives it."""
+    """Reap a child that has exited; its return code as `Popen` gives it."""
     try:
         _, status = os.waitpid(pid, 0)
     except ChildProcessError:

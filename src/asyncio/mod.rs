@@ -7,4 +7,5 @@ pub mod callback;
 pub mod event_loop;
 pub mod handle;
 pub mod protocol;
+mod thread_safe_handle;
 pub mod transport;

@@ -13,6 +13,9 @@ pub struct Imports {
     /// `asyncio.Handle`, `asyncio.TimerHandle`, `asyncio.Protocol`: what `isinstance` shall see.
     pub handle: Py<PyAny>,
     pub timer_handle: Py<PyAny>,
+    /// `asyncio.events._ThreadSafeHandle`, since 3.14; and the lock that it has.
+    pub thread_safe_handle: Option<Py<PyAny>>,
+    pub rlock: Py<PyAny>,
     pub protocol: Py<PyAny>,
     /// asyncio's own transports, for the same: `loop.sendfile` asks for a base class that has no public name.
     pub stream_transport: Py<PyAny>,
@@ -21,9 +24,11 @@ pub struct Imports {
     pub read_pipe_transport: Py<PyAny>,
     pub write_pipe_transport: Py<PyAny>,
     pub buffered_protocol: Py<PyAny>,
-    /// `_asyncio.Task` and `_asyncio.Future`.
+    /// `_asyncio.Task`.
     pub task: Py<PyAny>,
-    pub future: Py<PyAny>,
+    /// The names of `asyncio.tasks` and `asyncio.futures`, where the classes may have been replaced.
+    pub tasks: Py<PyDict>,
+    pub futures: Py<PyDict>,
     /// `asyncio.BaseEventLoop.create_task`: task factories, debug mode and unusual keywords.
     pub create_task: Py<PyAny>,
     pub set_result_unless_cancelled: Py<PyAny>,
@@ -64,10 +69,13 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
     let asyncio = py.import("asyncio")?;
     let get = |name: &str| -> PyResult<Py<PyAny>> { Ok(asyncio.getattr(name)?.unbind()) };
     let from = |module: &str, name: &str| -> PyResult<Py<PyAny>> { Ok(py.import(module)?.getattr(name)?.unbind()) };
+    let names = |module: &str| -> PyResult<Py<PyDict>> { Ok(py.import(module)?.dict().unbind()) };
     let interned = |name: &str| PyString::intern(py, name).unbind();
     Ok(Imports {
         handle: get("Handle")?,
         timer_handle: get("TimerHandle")?,
+        thread_safe_handle: py.import("asyncio.events")?.getattr_opt("_ThreadSafeHandle")?.map(Bound::unbind),
+        rlock: from("threading", "RLock")?,
         protocol: get("Protocol")?,
         stream_transport: from("asyncio.selector_events", "_SelectorSocketTransport")?,
         datagram_transport: datagram_transport(py)?,
@@ -75,7 +83,8 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         write_pipe_transport: from("asyncio.unix_events", "_UnixWritePipeTransport")?,
         buffered_protocol: get("BufferedProtocol")?,
         task: get("Task")?,
-        future: get("Future")?,
+        tasks: names("asyncio.tasks")?,
+        futures: names("asyncio.futures")?,
         create_task: asyncio.getattr("BaseEventLoop")?.getattr("create_task")?.unbind(),
         set_result_unless_cancelled: from("asyncio.futures", "_set_result_unless_cancelled")?,
         extract_stack: from("asyncio.format_helpers", "extract_stack")?,

@@ -66,7 +66,7 @@ class AsyncioSuite(pytest.File):
             if isinstance(tests, str):
                 yield Unavailable.from_parent(self, name=module, reason=tests)
         ids = [id for id in sorted_by_module(listed) if class_of(id).split(".")[-1] not in REPEATED]
-        # The others last: they may hang, and their workers are not used again.
+        # The others last, in processes of their own: they may hang, or break the tests after them.
         for id in sorted(ids, key=lambda id: id in entries and not entries[id].in_place):
             yield ConformanceTest.from_parent(self, name=id, entry=entries.get(id))
 
@@ -173,13 +173,14 @@ def class_of(id: str) -> str:
 def batches(items: list[ConformanceTest]) -> list[Batch]:
     """The tests by module and by whether they are left out, in the items' order.
 
-    By module because that is how CPython runs them: some depend on what those before left in the policy.
+    By module because that is how CPython runs them: some depend on what those before left in the policy, and some
+    leave asyncio's classes replaced.
     """
     found: dict[tuple[str, bool], Batch] = {}
     for item in items:
         alone = item.entry is not None and not item.entry.in_place
         limit_seconds = LEFT_OUT_LIMIT_SECONDS if alone else LIMIT_SECONDS
         module = item.name.partition(".")[0]
-        batch = found.setdefault((module, alone), Batch(module, [], limit_seconds, alone))
+        batch = found.setdefault((module, alone), Batch(module, [], limit_seconds))
         batch.tests.append(item.name)
     return list(found.values())

@@ -11,6 +11,7 @@ An id is what unittest says without the package: `test_events.HandleTests.test_h
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 #: The package whose tests are run; the running interpreter's own.
@@ -41,3 +42,9 @@ class Result:
     @staticmethod
     def from_json(fields: dict[str, Any]) -> Result:
         return Result(**{**fields, "other_loops": tuple(fields["other_loops"])})
+
+
+def output(fd: int) -> str:
+    """What the worker has printed since the test began, to be appended to a failure; its position in the file stays."""
+    text = os.pread(fd, 1_000_000, 0).decode(errors="replace")
+    return f"\n--- output ---\n{text[-10000:]}" if text.strip() else ""

@@ -53,6 +53,7 @@ def install(loops: str) -> LoopCounter:
         for name in ("SelectorEventLoop", "EventLoop"):
             if hasattr(module, name):
                 setattr(module, name, loop_class)
+    _honour_lack_of_pidfds()
     base_events.BaseEventLoop.__new__ = _new_base_event_loop(loop_class)  # type: ignore[method-assign]
     for name in ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):
         policy = getattr(unix_events, name, None)
@@ -73,6 +74,20 @@ def _loop_under_test() -> type[Any]:
             super().__init__()
 
     return LoopUnderTest
+
+
+def _honour_lack_of_pidfds() -> None:
+    """Our loop waits for children in threads while the tests have `can_use_pidfd` say no (3.12 and later)."""
+    from ironloop import _subprocess
+
+    open_pidfd = _subprocess._open_pidfd
+    can_use_pidfd = getattr(unix_events, "can_use_pidfd", None)
+
+    def open_if_allowed(pid: int) -> int | None:
+        forbidden = getattr(unix_events, "can_use_pidfd", None) is not can_use_pidfd
+        return None if forbidden and not unix_events.can_use_pidfd() else open_pidfd(pid)  # type: ignore[attr-defined]
+
+    _subprocess._open_pidfd = open_if_allowed
 
 
 def _new_base_event_loop(loop_class: type[Any]) -> Callable[..., Any]:

@@ -3,8 +3,8 @@
     Pool.start(batches)      threads hand the batches to workers, in order
     Pool.result(id)          waits until that test has ended, one way or the other
 
-A batch is what a worker runs in one go: tests of one module, which share its fixtures. A worker lives until it is
-idle at the end, or a test of its hangs or kills it: that test has failed, and a new worker goes on with the next.
+A batch is what a worker runs in one go: tests of one module, which share its fixtures, and may leave things behind.
+If a test hangs or kills the worker, that test has failed, and another worker goes on with the next one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.cpython.messages import FAILED, Result
+from tests.cpython.messages import FAILED, Result, output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,8 +45,6 @@ class Batch:
     tests: list[str]
     limit_seconds: float
     """How long each of them may take."""
-    alone: bool = False
-    """Whether the worker is not used again: the tests are known to fail, and may leave things behind."""
 
 
 class Worker:
@@ -55,11 +53,11 @@ class Worker:
     def __init__(self, package: str, loops: str, limit_seconds: float) -> None:
         self.limit_seconds = limit_seconds
         self._folder = tempfile.TemporaryDirectory(prefix="ironloop-cpython-", ignore_cleanup_errors=True)  # type: ignore[call-overload]
-        self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- until `end()`
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- until `end()`
         results, worker_end = os.pipe()
         self._results = open(results, "rb", buffering=0)  # noqa: SIM115 -- until `end()`
         self._received = b""
-        command = [sys.executable, "-X", "faulthandler", "-m", "tests.cpython.worker", "run", package]
+        command = [sys.executable, "-u", "-X", "faulthandler", "-m", "tests.cpython.worker", "run", package]
         path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with open(worker_end, "wb"):
             self._process = subprocess.Popen(
@@ -74,7 +72,7 @@ class Worker:
             )
 
     def run(self, batch: Batch) -> Iterator[Result]:
-        """Run a batch; every one of its tests gets a result unless the worker has ended, see `lives`."""
+        """Run a batch; the result of each of its tests, until one ends the worker."""
         assert self._process.stdin is not None
         waiting = dict.fromkeys(batch.tests)
         self._send({"module": batch.module, "tests": batch.tests})
@@ -92,8 +90,6 @@ class Worker:
                 result = Result.from_json(message["result"])
                 waiting.pop(result.id, None)
                 current, deadline = "", time.monotonic() + FIXTURE_SECONDS
-                if result.outcome == FAILED:
-                    result.text += self._take_log()
                 yield result
             elif "fixture" in message:
                 fixture = Result.from_json(message["fixture"])
@@ -101,10 +97,6 @@ class Worker:
                 break
         for id in waiting:
             yield dataclasses.replace(fixture, id=id, text=f"{fixture.id}: {fixture.text}")
-
-    @property
-    def lives(self) -> bool:
-        return self._process.poll() is None
 
     def end(self) -> None:
         """Kill the worker, and the processes of its session."""
@@ -151,19 +143,10 @@ class Worker:
         except subprocess.TimeoutExpired:
             status = None
         what = "took longer than its time limit" if hung else f"ended the process, status {status}"
-        log = self._take_log()
+        log = output(self._log.fileno())
         self._process.kill()
         self._process.wait()
         return f"{what}\n{log}"
-
-    def _take_log(self) -> str:
-        """What the worker has printed since the last time."""
-        self._log.seek(0)
-        text = self._log.read()
-        # The worker's descriptor shares the position: its next line goes to the beginning.
-        self._log.seek(0)
-        self._log.truncate()
-        return f"\n--- output ---\n{text[-10000:]}" if text.strip() else ""
 
 
 class Pool:
@@ -197,35 +180,28 @@ class Pool:
                 thread.join()
 
     def _serve(self) -> None:
-        worker: Worker | None = None
         try:
             while not self._stopping:
                 try:
                     batch = self._batches.popleft()
                 except IndexError:
                     break
-                if worker is None or worker.limit_seconds != batch.limit_seconds or batch.alone:
-                    if worker is not None:
-                        worker.end()
-                    worker = Worker(self._package, self._loops, batch.limit_seconds)
-                worker = self._run(worker, batch)
+                self._run(batch)
         finally:
-            if worker is not None:
-                worker.end()
             with self._changed:
                 self._changed.notify_all()
 
-    def _run(self, worker: Worker, batch: Batch) -> Worker | None:
-        for result in worker.run(batch):
-            with self._changed:
-                self._results[result.id] = result
-                self._changed.notify_all()
-            if self._stopping:
-                break
+    def _run(self, batch: Batch) -> None:
+        worker = Worker(self._package, self._loops, batch.limit_seconds)
+        try:
+            for result in worker.run(batch):
+                with self._changed:
+                    self._results[result.id] = result
+                    self._changed.notify_all()
+                if self._stopping:
+                    return
+        finally:
+            worker.end()
         rest = [id for id in batch.tests if id not in self._results]
         if rest:
             self._batches.appendleft(dataclasses.replace(batch, tests=rest))
-        if batch.alone or not worker.lives:
-            worker.end()
-            return None
-        return worker

@@ -22,7 +22,7 @@ import unittest
 from typing import TYPE_CHECKING, Any
 
 from tests.cpython import patches
-from tests.cpython.messages import FAILED, PASSED, SKIPPED, Result
+from tests.cpython.messages import FAILED, PASSED, SKIPPED, Result, output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,6 +107,7 @@ class Reporter(unittest.TestResult):
         super().startTest(test)
         self._current = Result(short_id(self._package, test), PASSED)
         self._counter.reset()
+        _forget_output()
         self._began = time.monotonic()
         self._send({"started": self._current.id})
         faulthandler.dump_traceback_later(self._seconds)
@@ -120,6 +121,8 @@ class Reporter(unittest.TestResult):
         result.seconds = time.monotonic() - self._began
         result.loops, result.runs = self._counter.made, self._counter.runs
         result.other_loops = tuple(sorted(self._counter.others))
+        if result.outcome == FAILED:
+            result.text += output(1)
         self._send({"result": result.as_json()})
 
     def _set(self, test: unittest.TestCase, outcome: str, text: str) -> None:
@@ -151,6 +154,14 @@ class Reporter(unittest.TestResult):
 
     def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
         self._set(test, SKIPPED, "CPython expects it to fail, and it passes")
+
+
+def _forget_output() -> None:
+    """Both outputs are one file of the parent's: it shall have what this test prints."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.lseek(1, 0, os.SEEK_SET)
+    os.ftruncate(1, 0)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,39 @@ def test_the_exit_of_a_child_is_noticed(run, means):
         thread.join()
 
 
+def test_no_signal_is_sent_to_a_child_that_was_reaped(run, means, monkeypatch):
+    """Its number may be another's. The exit is known in the moment in which the child is reaped."""
+    reaped, late = set(), []
+    waitpid, kill = os.waitpid, os.kill
+
+    def noted_waitpid(pid, options):
+        result = waitpid(pid, options)
+        reaped.add(result[0])
+        return result
+
+    def noted_kill(pid, signal):
+        if pid in reaped:
+            late.append(pid)
+        else:
+            kill(pid, signal)
+
+    monkeypatch.setattr(os, "waitpid", noted_waitpid)
+    monkeypatch.setattr(os, "kill", noted_kill)
+
+    async def main():
+        child = await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE)
+        while child.returncode is None:
+            os.kill(child.pid, 9)
+            await asyncio.sleep(0)
+        assert await child.wait() == -9
+
+    run(main)
+    assert reaped
+    assert late == []
+    for thread in waiting_threads():
+        thread.join()
+
+
 def test_many_children_are_told_apart(run, means):
     async def status(number):
         child = await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", f"raise SystemExit({number})")

@@ -8,10 +8,10 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::Ordering;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyNameError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyTuple, PyType};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyTuple, PyType};
 use pyo3::{intern, Borrowed};
 
 use super::bindings::Bindings;
@@ -21,6 +21,7 @@ use super::watchers::Direction;
 use super::LoopCore;
 use crate::asyncio::callback::{Args, Call};
 use crate::asyncio::handle::{Handle, HandleCore, TimerHandle};
+use crate::asyncio::thread_safe_handle::ThreadSafeHandle;
 use crate::py::call::{self, add_fast_method, Arguments, FastMethod};
 use crate::py::error::os_error;
 use crate::py::imports::imports;
@@ -110,7 +111,8 @@ struct CallSoonThreadsafe;
 impl FastMethod<LoopCore> for CallSoonThreadsafe {
     const NAME: &'static CStr = c"call_soon_threadsafe";
     const DOC: &'static CStr = c"call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n\
-        Like call_soon(), from any thread: the loop is woken if it sleeps.";
+        Like call_soon(), from any thread: the loop is woken if it sleeps.\n\n\
+        Since Python 3.14 the handle can be cancelled from any thread, too.";
 
     fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
@@ -120,13 +122,16 @@ impl FastMethod<LoopCore> for CallSoonThreadsafe {
         let args = bound.args(py)?;
         let core = LoopCore::new_handle_core(slf, callback, args, bound.context)?;
         let handle = Handle::scheduled(py, core, slf.get().spares_handles())?;
-        let entry = Entry::Handle(handle.clone_ref(py));
+        let (entry, handle) = match ThreadSafeHandle::of(py, &slf, &handle)? {
+            Some(safe) => (Entry::Foreign(safe.clone_ref(py).into_any()), safe.into_any()),
+            None => (Entry::Handle(handle.clone_ref(py)), handle.into_any()),
+        };
         if slf.get().runs_here() {
             slf.get().push(py, entry);
         } else {
             slf.get().post(entry);
         }
-        Ok(handle.into_any())
+        Ok(handle)
     }
 }
 
@@ -219,7 +224,17 @@ impl FastMethod<LoopCore> for CreateTask {
         }
         this.check_open()?;
         let values = [coro.as_ptr(), slf.as_ptr()];
-        Ok(call::vectorcall(py, &imports.task, &values, 1, Some(&imports.loop_keyword))?.unbind())
+        let class = current(&imports.tasks, intern!(py, "Task"))?;
+        Ok(call::vectorcall(py, &class, &values, 1, Some(&imports.loop_keyword))?.unbind())
+    }
+}
+
+/// What a module calls `name` now: programs replace asyncio's classes there, and asyncio looks each time.
+#[inline]
+fn current(names: &Py<PyDict>, name: &Bound<'_, PyString>) -> PyResult<Py<PyAny>> {
+    match names.bind(name.py()).get_item(name)? {
+        Some(value) => Ok(value.unbind()),
+        None => Err(PyNameError::new_err(format!("name '{name}' is not defined"))),
     }
 }
 
@@ -320,7 +335,8 @@ impl LoopCore {
     fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let imports = imports(py)?;
-        call::vectorcall(py, &imports.future, &[slf.as_ptr()], 0, Some(&imports.loop_keyword))
+        let class = current(&imports.futures, intern!(py, "Future"))?;
+        call::vectorcall(py, &class, &[slf.as_ptr()], 0, Some(&imports.loop_keyword))
     }
 
     /// The callable that `create_task()` uses, or None.

@@ -383,6 +383,11 @@ impl StreamTransport {
     }
 
     #[getter]
+    fn _paused(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.life.is_paused())
+    }
+
+    #[getter]
     fn _protocol_paused(&self, py: Python<'_>) -> bool {
         self.inner.with(py, |inner| inner.flow.is_paused())
     }

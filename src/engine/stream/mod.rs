@@ -76,6 +76,11 @@ impl StreamCore {
         !self.closing && !self.paused
     }
 
+    /// Whether reading was paused, and not resumed before the end.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// Whether the peer has closed its write side.
     pub fn is_at_end(&self) -> bool {
         self.read_ended
