@@ -28,17 +28,21 @@ pub struct ThreadSafeHandle {
 }
 
 impl ThreadSafeHandle {
+    /// Whether this version of asyncio has such handles.
+    pub fn is_used(py: Python<'_>) -> PyResult<bool> {
+        Ok(imports(py)?.thread_safe_handle.is_some())
+    }
+
     /// Makes `handle` safe; `None` where asyncio has no such handles.
     pub fn of(
         py: Python<'_>,
         event_loop: &Bound<'_, LoopCore>,
         handle: &Py<Handle>,
     ) -> PyResult<Option<Py<ThreadSafeHandle>>> {
-        let imports = imports(py)?;
-        if imports.thread_safe_handle.is_none() {
+        if !Self::is_used(py)? {
             return Ok(None);
         }
-        let lock = imports.rlock.call0(py)?;
+        let lock = imports(py)?.rlock.call0(py)?;
         let this = Self { handle: handle.clone_ref(py), event_loop: event_loop.clone().unbind(), lock };
         Py::new(py, this).map(Some)
     }
@@ -95,6 +99,7 @@ impl ThreadSafeHandle {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.handle)?;
-        visit.call(&self.event_loop)
+        visit.call(&self.event_loop)?;
+        visit.call(&self.lock)
     }
 }

@@ -121,7 +121,9 @@ impl FastMethod<LoopCore> for CallSoonThreadsafe {
         LoopCore::check_callback(slf, callback, "call_soon_threadsafe", false)?;
         let args = bound.args(py)?;
         let core = LoopCore::new_handle_core(slf, callback, args, bound.context)?;
-        let handle = Handle::scheduled(py, core, slf.get().spares_handles())?;
+        // A handle that another one owns does not come back to the queue's care after its run.
+        let spared = slf.get().spares_handles() && !ThreadSafeHandle::is_used(py)?;
+        let handle = Handle::scheduled(py, core, spared)?;
         let (entry, handle) = match ThreadSafeHandle::of(py, &slf, &handle)? {
             Some(safe) => (Entry::Foreign(safe.clone_ref(py).into_any()), safe.into_any()),
             None => (Entry::Handle(handle.clone_ref(py)), handle.into_any()),
