@@ -11,6 +11,7 @@ pub mod eventfd;
 pub mod file;
 pub mod openssl;
 pub mod socket;
+pub mod ticks;
 
 use super::{Error, Result};
 

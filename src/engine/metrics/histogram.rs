@@ -1,0 +1,126 @@
+//! A histogram with buckets of equal relative width, written by one thread and read by any.
+//!
+//! ```text
+//!   values 0 to 7: a bucket each; then eight buckets per power of two:
+//!   8 9 10 11 12 13 14 15 | 16 18 20 22 24 26 28 30 | 32 36 ...     (the least value of each)
+//! ```
+//!
+//! A value is known to within an eighth. 496 buckets hold every `u64`, in 4 KiB.
+
+use super::Count;
+
+const SUB_BUCKETS: u32 = 8;
+const SUB_BITS: u32 = SUB_BUCKETS.trailing_zeros();
+const BUCKETS: usize = ((u64::BITS - SUB_BITS + 1) * SUB_BUCKETS) as usize;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Histogram {
+    buckets: Box<[Count]>,
+    sum: Count,
+    largest: Count,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self {
+            buckets: (0..BUCKETS).map(|_| Count::default()).collect(),
+            sum: Count::default(),
+            largest: Count::default(),
+        }
+    }
+}
+
+impl Histogram {
+    /// `times` values of this size; only for the thread that writes.
+    #[inline]
+    pub fn record(&self, value: u64, times: u64) {
+        self.buckets[bucket(value)].add(times);
+        self.sum.add(value.wrapping_mul(times));
+        if value > self.largest.get() {
+            self.largest.set(value);
+        }
+    }
+
+    /// The sum of all values.
+    pub fn sum(&self) -> u64 {
+        self.sum.get()
+    }
+
+    pub fn largest(&self) -> u64 {
+        self.largest.get()
+    }
+
+    /// The buckets that are not empty: their least value, the least value of the next, and how many they hold.
+    pub fn filled(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
+        self.buckets.iter().enumerate().filter_map(|(index, count)| {
+            let count = count.get();
+            (count > 0).then(|| (lower_bound(index), upper_bound(index), count))
+        })
+    }
+}
+
+#[inline]
+fn bucket(value: u64) -> usize {
+    if value < u64::from(SUB_BUCKETS) {
+        return value as usize;
+    }
+    let exponent = value.ilog2();
+    let within = (value >> (exponent - SUB_BITS)) as u32 & (SUB_BUCKETS - 1);
+    ((exponent - SUB_BITS + 1) * SUB_BUCKETS + within) as usize
+}
+
+fn lower_bound(index: usize) -> u64 {
+    let index = index as u64;
+    let sub_buckets = u64::from(SUB_BUCKETS);
+    if index < sub_buckets {
+        return index;
+    }
+    let shift = index / sub_buckets - 1;
+    (sub_buckets + index % sub_buckets) << shift
+}
+
+fn upper_bound(index: usize) -> u64 {
+    if index + 1 < BUCKETS {
+        lower_bound(index + 1)
+    } else {
+        u64::MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_value_falls_into_the_bucket_that_contains_it(value: u64) {
+            let index = bucket(value);
+            prop_assert!(lower_bound(index) <= value);
+            prop_assert!(value < upper_bound(index) || value == u64::MAX);
+        }
+
+        #[test]
+        fn a_bucket_is_at_most_an_eighth_wide(value in 8..u64::MAX / 2) {
+            let index = bucket(value);
+            prop_assert!(upper_bound(index) - lower_bound(index) <= lower_bound(index) / 8);
+        }
+    }
+
+    #[test]
+    fn the_extremes_have_buckets() {
+        assert_eq!(bucket(0), 0);
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn it_counts_sums_and_keeps_the_largest() {
+        let histogram = Histogram::default();
+        histogram.record(5, 2);
+        histogram.record(1000, 1);
+        assert_eq!(histogram.filled().collect::<Vec<_>>(), [(5, 6, 2), (960, 1024, 1)]);
+        assert_eq!((histogram.sum(), histogram.largest()), (1010, 1000));
+    }
+}
