@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import _executor, _native, _resolve, _tls
 from ._subprocess import ProcessTransport
+from ._watchdog import Watchdog
 
 if TYPE_CHECKING:
     import contextvars
@@ -67,6 +68,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self._pidfds: set[int] = set()
         # What set_wakeup_fd() had before we took the place; None: we have not.
         self._wakeup_before: int | None = None
+        self._watchdog: Watchdog | None = None
         super().__init__(_ReactorView(self))  # type: ignore[arg-type]
 
     # What waits
@@ -96,6 +98,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self._check_closed()
         # CPython 3.13.0 to 3.13.2 would clean up after a run that does not start, and end the one that goes on.
         self._check_running()
+        if self._watchdog is None and (threshold := os.environ.get("IRONLOOP_WATCHDOG")):
+            self.watch(float(threshold))
         self._take_wakeup_fd()
         self._until_stop = True
         try:
@@ -109,11 +113,27 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         super().close()
         # asyncio closes it by way of `_selector`, which may have been replaced.
         self._close_core()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         while self._pidfds:
             os.close(self._pidfds.pop())
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.shutdown(wait=False)
+
+    # Insight
+
+    def watch(self, threshold: float = 0.25) -> Watchdog:
+        """Report callbacks that run for longer than `threshold` seconds, while they run; see `Watchdog`.
+
+        IRONLOOP_WATCHDOG=0.25 in the environment does the same for every loop. A second call replaces the first
+        watchdog.
+        """
+        self._check_closed()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        self._watchdog = Watchdog(self, threshold)
+        return self._watchdog
 
     # Signals: while the loop runs in the main thread, a signal that any thread gets ends its sleep
 

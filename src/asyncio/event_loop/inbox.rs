@@ -82,6 +82,11 @@ impl Inbox {
         true
     }
 
+    /// Whether the loop waits, or is about to, and nobody has woken it yet.
+    pub fn is_sleeping(&self) -> bool {
+        self.sleeping.load(Ordering::Relaxed)
+    }
+
     pub fn woke_up(&self) {
         self.sleeping.store(false, Ordering::SeqCst);
     }
