@@ -14,6 +14,7 @@ An exception leaves through our frames; a hook takes them out of the traceback b
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: python -m ironloop [-h] [-V] (script.py | folder | zip file | -m module | -c code | -) [args ...]
+       python -m ironloop compare [--help] [options] program [args ...]
 
 Runs a Python program, unmodified, on ironloop's event loop: asyncio.run(), asyncio.Runner,
 asyncio.new_event_loop() and asyncio.get_event_loop() all use it.
@@ -35,9 +37,14 @@ asyncio.new_event_loop() and asyncio.get_event_loop() all use it.
   -                             run code from standard input
   -h, --help                    show this message and stop
   -V, --version                 show the version and stop
+  compare                       run a program under asyncio and under ironloop: times, and whether they differ
+                                (./compare is a script or folder of that name)
 
 Options of python itself (-X dev, -W error, -O ...) go before -m ironloop.
 """
+
+
+COMMANDS = {"compare": "ironloop._compare"}
 
 
 def main() -> None:
@@ -55,6 +62,8 @@ def main() -> None:
 
         sys.stdout.write(f"ironloop {__version__}\n")
         return
+    if first in COMMANDS:
+        raise SystemExit(import_module(COMMANDS[first]).main(arguments[1:]))
     if first in ("-m", "-c") and len(arguments) < 2:
         sys.stderr.write(f"Argument expected for the {first} option\n{USAGE}")
         raise SystemExit(2)

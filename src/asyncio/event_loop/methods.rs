@@ -15,7 +15,6 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyTuple, PyType};
 use pyo3::{intern, Borrowed};
 
 use super::bindings::Bindings;
-use super::observe::Progress;
 use super::ready::Entry;
 use super::task_calls::call_of_task;
 use super::watchers::Direction;
@@ -37,8 +36,7 @@ pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
     add_fast_method::<LoopCore, AddReader>(class)?;
     add_fast_method::<LoopCore, AddWriter>(class)?;
     add_fast_method::<LoopCore, AddReaderUnchecked>(class)?;
-    add_fast_method::<LoopCore, AddWriterUnchecked>(class)?;
-    add_fast_method::<LoopCore, Progress>(class)
+    add_fast_method::<LoopCore, AddWriterUnchecked>(class)
 }
 
 impl LoopCore {

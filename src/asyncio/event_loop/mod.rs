@@ -13,7 +13,7 @@ mod bindings;
 mod inbox;
 mod inspect;
 pub mod methods;
-mod observe;
+pub mod observe;
 pub mod ready;
 pub mod report;
 pub mod source;

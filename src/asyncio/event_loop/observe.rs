@@ -6,13 +6,19 @@ use std::ffi::CStr;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 use pyo3::Borrowed;
 
 use super::LoopCore;
-use crate::py::call::{Arguments, FastMethod};
+use crate::py::call::{add_fast_method, Arguments, FastMethod};
+
+/// Adds the methods to the class.
+pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
+    add_fast_method::<LoopCore, Progress>(class)
+}
 
 /// `_progress() -> (callbacks, thread, waiting)`.
-pub struct Progress;
+struct Progress;
 
 impl FastMethod<LoopCore> for Progress {
     const NAME: &'static CStr = c"_progress";
