@@ -23,7 +23,7 @@ from asyncio import base_events
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _executor, _native, _resolve, _tls
+from . import _executor, _native, _report, _resolve, _tls
 from ._subprocess import ProcessTransport
 from ._watchdog import Watchdog
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import contextvars
     import ssl
     from collections.abc import Callable
+
+    from .metrics import Metrics
 
 
 class _ReactorView:
@@ -69,6 +71,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         # What set_wakeup_fd() had before we took the place; None: we have not.
         self._wakeup_before: int | None = None
         self._watchdog: Watchdog | None = None
+        self._slow_callbacks = _report.SlowCallbacks()
+        self._name_lookups = 0
         super().__init__(_ReactorView(self))  # type: ignore[arg-type]
 
     # What waits
@@ -122,6 +126,12 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
             resolver.shutdown(wait=False)
 
     # Insight
+
+    def metrics(self) -> Metrics:
+        """What the loop has counted since it was made; may be called from any thread."""
+        from .metrics import snapshot  # takes a few milliseconds to import, and few programs need it
+
+        return snapshot(self)
 
     def watch(self, threshold: float = 0.25) -> Watchdog:
         """Report callbacks that run for longer than `threshold` seconds, while they run; see `Watchdog`.
@@ -191,10 +201,12 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         function = self._getaddrinfo_debug if self.get_debug() else resolver.getaddrinfo
         if _resolve.is_literal(host):
             return function(host, port, family, type, proto, flags)
+        self._name_lookups += 1
         return await self.run_in_executor(self._resolver_pool(), function, host, port, family, type, proto, flags)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
         """`socket.getnameinfo` without blocking."""
+        self._name_lookups += 1
         return await self.run_in_executor(self._resolver_pool(), socket.getnameinfo, sockaddr, flags)
 
     def _resolver_pool(self) -> ThreadPoolExecutor:

@@ -7,12 +7,12 @@ between versions of Python, the difference is here.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from asyncio import base_events, format_helpers
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from ._loop import Loop
@@ -73,3 +73,35 @@ def _log_if_slow(loop: Loop, start: float, describe: Callable[[Any], str], what:
         base_events.logger.warning(  # type: ignore[attr-defined, unused-ignore]
             "Executing %s took %.3f seconds", describe(what), duration
         )
+
+
+class SlowCallbacks:
+    """Counts callbacks that took longer than `slow_callback_duration`, and remembers the slowest."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.slowest: str | None = None
+        self.slowest_time = 0.0
+
+    def add(self, name: Callable[[], str], seconds: float) -> None:
+        """One more; `name` is only called if it is the slowest so far."""
+        self.count += 1
+        if seconds > self.slowest_time:
+            self.slowest_time = seconds
+            self.slowest = name()
+
+
+def slow_callback(loop: Loop, callback: object, seconds: float) -> None:
+    """Count `callback`, a function or the object that had an event, if it took too long."""
+    if seconds >= loop.slow_callback_duration:
+        loop._slow_callbacks.add(lambda: _name(callback), seconds)
+
+
+def _name(callback: object) -> str:
+    # A task's step or wake-up: the task says more than the wrapper.
+    owner = getattr(callback, "__self__", None)
+    if isinstance(owner, asyncio.Task):
+        coroutine = owner.get_coro()
+        name = getattr(coroutine, "__qualname__", None) or type(coroutine).__qualname__
+        return f"task {owner.get_name()!r} ({name})"
+    return format_helpers._format_callback_source(callback, ()) if callable(callback) else repr(callback)

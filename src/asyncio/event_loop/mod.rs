@@ -40,6 +40,7 @@ use crate::asyncio::transport::listener::Listener;
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::asyncio::transport::tls::buffers::Buffers;
 use crate::engine;
+use crate::engine::metrics::Metrics;
 use crate::engine::reactor::Reactor;
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::datagram::ReceiveBatch;
@@ -96,6 +97,7 @@ pub struct LoopCore {
     epoch: AtomicU64,
     /// `State::flush` is not empty.
     flush_pending: AtomicBool,
+    pub metrics: Metrics,
 }
 
 impl LoopCore {
@@ -254,6 +256,7 @@ impl LoopCore {
             turning: AtomicBool::new(false),
             epoch: AtomicU64::new(1),
             flush_pending: AtomicBool::new(false),
+            metrics: Metrics::default(),
         })
     }
 

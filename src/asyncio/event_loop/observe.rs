@@ -1,20 +1,23 @@
 //! What observers ask of a loop, from any thread, while it runs or is blocked.
 //!
-//! Everything here is read from atomics: it needs neither the loop's thread nor its help.
+//! Counters are read from atomics; only the lengths of the queues are asked of the loop's own state.
 
 use std::ffi::CStr;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 use pyo3::Borrowed;
 
 use super::LoopCore;
+use crate::engine::metrics::histogram::Histogram;
+use crate::engine::sys::ticks::{ticks, TickRate};
 use crate::py::call::{add_fast_method, Arguments, FastMethod};
 
 /// Adds the methods to the class.
 pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
-    add_fast_method::<LoopCore, Progress>(class)
+    add_fast_method::<LoopCore, Progress>(class)?;
+    add_fast_method::<LoopCore, Counters>(class)
 }
 
 /// `_progress() -> (callbacks, thread, waiting)`.
@@ -33,4 +36,65 @@ impl FastMethod<LoopCore> for Progress {
         let progress = (this.epoch(), thread, this.inbox.is_sleeping());
         Ok(progress.into_pyobject(py)?.into_any().unbind())
     }
+}
+
+/// `_counters() -> dict`: the native part of `ironloop.metrics.Metrics`.
+struct Counters;
+
+impl FastMethod<LoopCore> for Counters {
+    const NAME: &'static CStr = c"_counters";
+    const DOC: &'static CStr = c"_counters($self, /)\n--\n\n\
+        What the loop has counted, by the names of ironloop.metrics.Metrics' fields.\n\n\
+        Times are in seconds; a histogram is (buckets, sum, max), a bucket (least, below, values).";
+
+    fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, _arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        let counted = &this.metrics;
+        let result = PyDict::new(py);
+        for (name, count) in [
+            ("turns", &counted.turns),
+            ("callbacks", &counted.callbacks),
+            ("io_events", &counted.io_events),
+            ("timers_fired", &counted.timers_fired),
+            ("timers_cancelled", &counted.timers_cancelled),
+            ("threadsafe_calls", &counted.threadsafe_calls),
+            ("wakeups", &counted.wakeups),
+            ("connections_accepted", &counted.connections_accepted),
+            ("connections_opened", &counted.connections_opened),
+            ("connections_closed", &counted.connections_closed),
+            ("bytes_received", &counted.bytes_received),
+            ("bytes_sent", &counted.bytes_sent),
+            ("tls_handshakes", &counted.tls_handshakes),
+            ("accept_pauses", &counted.accept_pauses),
+        ] {
+            result.set_item(name, count.get())?;
+        }
+        let (ready, timers) = this.state(py, |state| (state.ready.len(), state.timers.len()));
+        result.set_item("ready", ready)?;
+        result.set_item("timers", timers)?;
+        result.set_item("running", this.turning.load(Ordering::Relaxed))?;
+
+        let rate = TickRate::of_this_machine();
+        let seconds = |ticks: u64| rate.ns(ticks) as f64 / 1e9;
+        let started = counted.run_started.get();
+        let in_this_run = if started == 0 { 0 } else { ticks().saturating_sub(started) };
+        let waited = counted.idle_ticks.get() + counted.spin_ticks.get();
+        result.set_item("busy", seconds((counted.run_ticks.get() + in_this_run).saturating_sub(waited)))?;
+        result.set_item("idle", seconds(counted.idle_ticks.get()))?;
+        result.set_item("spin", seconds(counted.spin_ticks.get()))?;
+        result.set_item("callback_time", in_seconds(&counted.callback_time, rate.ns_per_tick()))?;
+        result.set_item("turn_time", in_seconds(&counted.turn_time, rate.ns_per_tick()))?;
+        result.set_item("lag", in_seconds(&counted.lag, 1.0))?;
+        Ok(result.into_any().unbind())
+    }
+}
+
+type InSeconds = (Vec<(f64, f64, u64)>, f64, f64);
+
+/// A histogram's filled buckets, sum and largest value; `unit` is that of its values in nanoseconds.
+fn in_seconds(histogram: &Histogram, unit: f64) -> InSeconds {
+    let seconds = |value: u64| value as f64 * unit / 1e9;
+    let buckets = histogram.filled().map(|(least, below, values)| (seconds(least), seconds(below), values)).collect();
+    (buckets, seconds(histogram.sum()), seconds(histogram.largest()))
 }

@@ -53,7 +53,6 @@ pub struct Metrics {
     pub tls_handshakes: Count,
     /// Times that a listener stopped accepting for lack of descriptors.
     pub accept_pauses: Count,
-    pub slow_callbacks: Count,
     /// Ticks in polls that blocked, and in polls that looked again and again before they would have.
     pub idle_ticks: Count,
     pub spin_ticks: Count,
