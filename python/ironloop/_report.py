@@ -91,13 +91,19 @@ class SlowCallbacks:
             self.slowest = name()
 
 
-def slow_callback(loop: Loop, callback: object, seconds: float) -> None:
-    """Count `callback`, a function or the object that had an event, if it took too long."""
+def slow_callback(loop: Loop, callback: object, seconds: float, callbacks: int) -> None:
+    """Count `callback`, a handle, a function or the object that had an event, if it took too long.
+
+    Short callbacks are timed in groups: then it is the last of `callbacks`, and any of them may have been the slow one.
+    """
     if seconds >= loop.slow_callback_duration:
-        loop._slow_callbacks.add(lambda: _name(callback), seconds)
+        others = f" or one of the {callbacks - 1} before it" if callbacks > 1 else ""
+        loop._slow_callbacks.add(lambda: _name(callback) + others, seconds)
 
 
 def _name(callback: object) -> str:
+    if isinstance(callback, asyncio.Handle):
+        callback = callback._callback
     # A task's step or wake-up: the task says more than the wrapper.
     owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Task):

@@ -87,8 +87,9 @@ impl Inbox {
         self.sleeping.load(Ordering::Relaxed)
     }
 
-    pub fn woke_up(&self) {
-        self.sleeping.store(false, Ordering::SeqCst);
+    /// The sleep is over; whether it was this that ended it.
+    pub fn woke_up(&self) -> bool {
+        !self.sleeping.swap(false, Ordering::SeqCst)
     }
 
     /// For the garbage collector: never waits.

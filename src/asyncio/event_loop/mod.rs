@@ -179,6 +179,7 @@ impl LoopCore {
 
     fn drain_inbox(&self, py: Python<'_>) {
         let entries = self.inbox.take();
+        self.metrics.threadsafe_calls.add(entries.len() as u64);
         self.state(py, |state| state.ready.extend(entries));
     }
 

@@ -86,7 +86,7 @@ impl Entry {
     /// # Errors
     /// `SystemExit`, `KeyboardInterrupt`, and what the exception handler lets through.
     #[inline]
-    pub fn run(self, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    pub fn run<'py>(self, event_loop: &Bound<'py, LoopCore>) -> (PyResult<()>, Ran<'py>) {
         let py = event_loop.py();
         if event_loop.get().is_debug() {
             return self.run_in_debug(event_loop);
@@ -97,8 +97,12 @@ impl Entry {
                 let call = BoundCall { function: function.into_bound(py), args };
                 let context = context.into_bound(py);
                 match call.invoke(&context) {
-                    Ok(()) => Ok(()),
-                    Err(error) => bare_call_failed(event_loop, call.unbind(), context.unbind(), error),
+                    Ok(()) => (Ok(()), Ran::Object(call.function)),
+                    Err(error) => {
+                        let function = call.function.clone();
+                        let outcome = bare_call_failed(event_loop, call.unbind(), context.unbind(), error);
+                        (outcome, Ran::Object(function))
+                    }
                 }
             }
             Self::Handle(handle) => {
@@ -106,54 +110,73 @@ impl Entry {
                 let outcome = handle.get().core.run(py);
                 // From now on somebody else keeps it, or nobody: see `Handle::scheduled`.
                 track_if_shared(&handle);
-                match outcome {
+                let outcome = match outcome {
                     Ok(()) => Ok(()),
                     Err(error) => {
                         track(&handle);
                         report::callback_failed(event_loop, handle.as_any(), error)
                     }
-                }
+                };
+                (outcome, Ran::Object(handle.into_any()))
             }
             Self::Timer(timer) => {
                 let timer = timer.into_bound(py);
-                match timer.get().core.run(py) {
+                let outcome = match timer.get().core.run(py) {
                     Ok(()) => Ok(()),
                     Err(error) => report::callback_failed(event_loop, timer.as_any(), error),
-                }
+                };
+                (outcome, Ran::Object(timer.into_any()))
             }
-            Self::Foreign(handle) => run_foreign(handle.bind(py)),
-            Self::Io(token, readiness) => LoopCore::dispatch(event_loop, token, readiness),
+            Self::Foreign(handle) => {
+                let handle = handle.into_bound(py);
+                (run_foreign(&handle), Ran::Object(handle))
+            }
+            Self::Io(token, readiness) => (LoopCore::dispatch(event_loop, token, readiness), Ran::Event(token)),
         }
     }
 
     /// As `run`, and logs what is slow.
-    fn run_in_debug(self, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    fn run_in_debug<'py>(self, event_loop: &Bound<'py, LoopCore>) -> (PyResult<()>, Ran<'py>) {
         let py = event_loop.py();
-        let handle = match self {
+        if let Self::Io(token, readiness) = self {
+            return (LoopCore::dispatch_timed(event_loop, token, readiness), Ran::Event(token));
+        }
+        let handle = match self.into_handle(event_loop) {
+            Ok(handle) => handle,
+            Err(error) => return (Err(error), Ran::Object(py.None().into_bound(py))),
+        };
+        let outcome =
+            is_cancelled(&handle)
+                .and_then(|cancelled| if cancelled { Ok(()) } else { report::run_timed(event_loop, &handle) });
+        (outcome, Ran::Object(handle))
+    }
+
+    /// The handle of a callback, made if it has none; not for events.
+    fn into_handle<'py>(self, event_loop: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        Ok(match self {
             Self::Call { function, argument, context } => {
                 let call = Call { function, args: argument.map_or(Args::None, Args::One) };
                 let core = HandleCore::new(py, event_loop.clone().unbind(), call, context)?;
                 Bound::new(py, Handle { core })?.into_any()
             }
-            Self::Handle(handle) if handle.get().core.is_cancelled() => return Ok(()),
-            Self::Timer(timer) if timer.get().core.is_cancelled() => return Ok(()),
             Self::Handle(handle) => {
                 let handle = handle.into_bound(py);
                 track(&handle);
                 handle.into_any()
             }
             Self::Timer(timer) => timer.into_bound(py).into_any(),
-            Self::Foreign(handle) => {
-                let handle = handle.into_bound(py);
-                if is_cancelled(&handle)? {
-                    return Ok(());
-                }
-                handle
-            }
-            Self::Io(token, readiness) => return LoopCore::dispatch_timed(event_loop, token, readiness),
-        };
-        report::run_timed(event_loop, &handle)
+            Self::Foreign(handle) => handle.into_bound(py),
+            Self::Io(..) => unreachable!("events have no handle"),
+        })
     }
+}
+
+/// What ran, to name it should it have been slow.
+pub enum Ran<'py> {
+    /// A handle, or a function that had none.
+    Object(Bound<'py, PyAny>),
+    Event(Token),
 }
 
 fn is_cancelled(handle: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -42,6 +42,19 @@ pub fn slow_source(event_loop: &Bound<'_, LoopCore>, start: f64, source: &Bound<
     imports(py)?.report.bind(py).call_method1(intern!(py, "slow_source"), (event_loop, start, source)).map(drop)
 }
 
+/// The last `callbacks` callbacks took `seconds`, which may be too long; `callback` is the last, if it is still there.
+#[cold]
+pub fn slow_callback(
+    event_loop: &Bound<'_, LoopCore>,
+    callback: Option<Bound<'_, PyAny>>,
+    seconds: f64,
+    callbacks: u32,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let arguments = (event_loop, callback, seconds, callbacks);
+    imports(py)?.report.bind(py).call_method1(intern!(py, "slow_callback"), arguments).map(drop)
+}
+
 /// Something that is not a callback of the user's failed; `details` are further keys of the context.
 ///
 /// # Errors

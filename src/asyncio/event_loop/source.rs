@@ -209,18 +209,22 @@ impl LoopCore {
         }
     }
 
-    /// As `dispatch`, and logs slow transports. Watchers are handles, which time themselves.
-    pub fn dispatch_timed(slf: &Bound<'_, Self>, token: Token, readiness: Readiness) -> PyResult<()> {
+    /// The transport or listener that a token stands for; `None` for watchers, which are handles, and if it is gone.
+    pub fn source_object<'py>(slf: &Bound<'py, Self>, token: Token) -> Option<Bound<'py, PyAny>> {
         let py = slf.py();
-        let Some(target) = slf.get().target(py, token) else { return Ok(()) };
-        let source = match target {
-            Target::Watcher => return Self::watcher_event(slf, token, readiness),
+        Some(match slf.get().target(py, token)? {
+            Target::Watcher => return None,
             Target::Stream(transport) => transport.into_bound(py).into_any(),
             Target::Datagram(transport) => transport.into_bound(py).into_any(),
             Target::ReadPipe(transport) => transport.into_bound(py).into_any(),
             Target::WritePipe(transport) => transport.into_bound(py).into_any(),
             Target::Listener(listener) => listener.into_bound(py).into_any(),
-        };
+        })
+    }
+
+    /// As `dispatch`, and logs slow transports. Watchers are handles, which time themselves.
+    pub fn dispatch_timed(slf: &Bound<'_, Self>, token: Token, readiness: Readiness) -> PyResult<()> {
+        let Some(source) = Self::source_object(slf, token) else { return Self::dispatch(slf, token, readiness) };
         let start = LoopCore::now();
         Self::dispatch(slf, token, readiness)?;
         report::slow_source(slf, start, &source)

@@ -47,13 +47,18 @@ impl LoopCore {
     /// Takes a cancelled timer out.
     pub fn forget_timer(&self, py: Python<'_>, key: TimerKey) {
         // Dropped here, outside of the closure.
-        let _timer = self.state(py, |state| state.timers.cancel(key));
+        let timer = self.state(py, |state| state.timers.cancel(key));
+        if timer.is_some() {
+            self.metrics.timers_cancelled.add(1);
+        }
     }
 
     /// Moves all timers that are due at `now_ns` into the ready queue.
     pub fn queue_due_timers(&self, py: Python<'_>, now_ns: u64) {
         self.state(py, |state| {
-            while let Some((_key, timer)) = state.timers.pop_due(now_ns) {
+            while let Some((deadline_ns, timer)) = state.timers.pop_due(now_ns) {
+                self.metrics.timers_fired.add(1);
+                self.metrics.lag.record(now_ns.saturating_sub(deadline_ns), 1);
                 timer.get().set_key(py, None);
                 state.ready.push_back(Entry::Timer(timer));
             }

@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::ready::{track_handles, Entry};
-use super::{Gathered, LoopCore};
+use super::ready::{track_handles, Entry, Ran};
+use super::{report, Gathered, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
+use crate::engine::metrics::pace::{Lap, Pace, GROUP};
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{event, Reactor};
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::epoll::EventBuffer;
+use crate::engine::sys::ticks::{ticks, TickRate};
 use crate::py::call::{self, check_signals};
 use crate::py::error::os_error;
 use crate::py::thread_end::StayHere;
@@ -31,19 +33,53 @@ const BUSY_POLL_INTERVAL: Duration = Duration::from_micros(8);
 /// How many turns in a row must have had callbacks, and no events, before polls are spaced out. Programs that let
 /// I/O happen by a few `sleep(0)` never get there.
 const BUSY_TURNS: u32 = 32;
-/// Reading the clock costs a tenth of the shortest turn: after turns that took no longer than this together, the
-/// next few are not timed. A callback that is suddenly slow delays a poll by these few turns, once.
-const SHORT_TURNS: Duration = Duration::from_micros(2);
-const UNTIMED_TURNS: u32 = 3;
+/// Reading the clock costs a twentieth of the shortest turn: as many turns as take this long together are not timed,
+/// as far as the last ones tell. A callback that is suddenly slow delays a poll by these few turns, once.
+const UNTIMED: Duration = Duration::from_micros(2);
+const UNTIMED_TURNS: u64 = 8;
+/// What takes less than this is never slow, whatever `slow_callback_duration` is.
+const PERHAPS_SLOW: Duration = Duration::from_millis(1);
 
 /// What a run remembers from turn to turn.
 struct Run<'a> {
     reactor: &'a Reactor,
     events: EventBuffer,
     busy_turns: u32,
-    untimed_turns: u32,
-    last_look_ns: u64,
-    last_poll_ns: u64,
+    untimed_turns: u64,
+    last_poll: u64,
+    pace: Pace,
+    /// When the turns that are not in the histogram yet began, and how many they are.
+    turns_since: u64,
+    turns: u32,
+    in_ticks: Durations,
+}
+
+/// The constants above.
+struct Durations {
+    busy_poll_interval: u64,
+    untimed: u64,
+    perhaps_slow: u64,
+}
+
+impl<'a> Run<'a> {
+    fn new(reactor: &'a Reactor, events: EventBuffer, now: u64) -> Self {
+        let rate = TickRate::of_this_machine();
+        Self {
+            reactor,
+            events,
+            busy_turns: 0,
+            untimed_turns: 0,
+            last_poll: 0,
+            pace: Pace::new(rate.ns_per_tick(), now),
+            turns_since: now,
+            turns: 0,
+            in_ticks: Durations {
+                busy_poll_interval: rate.ticks_in(BUSY_POLL_INTERVAL),
+                untimed: rate.ticks_in(UNTIMED),
+                perhaps_slow: rate.ticks_in(PERHAPS_SLOW),
+            },
+        }
+    }
 }
 
 impl LoopCore {
@@ -61,8 +97,9 @@ impl LoopCore {
             .state(py, |state| state.events.take())
             .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
         let until_stop = this.until_stop.swap(false, Ordering::Relaxed);
-        let mut run =
-            Run { reactor: &reactor, events, busy_turns: 0, untimed_turns: 0, last_look_ns: 0, last_poll_ns: 0 };
+        let start = ticks();
+        let mut run = Run::new(&reactor, events, start);
+        this.metrics.run_started.set(start);
         this.turning.store(true, Ordering::Relaxed);
         let guard = StayHere::new();
         let outcome = loop {
@@ -75,6 +112,8 @@ impl LoopCore {
         };
         guard.leave();
         this.turning.store(false, Ordering::Relaxed);
+        this.metrics.run_started.set(0);
+        this.metrics.run_ticks.add(this.end_of_turns(&mut run).saturating_sub(start));
         this.drain_inbox(py);
         this.state(py, |state| {
             state.events = Some(run.events);
@@ -112,7 +151,43 @@ impl LoopCore {
                 self.queue_due_timers(py, now);
             }
         }
-        self.run_batch(slf)
+        run.turns += 1;
+        self.run_batch(slf, run)
+    }
+
+    /// Counts the callbacks since the last look at the clock.
+    #[inline]
+    fn look(&self, run: &mut Run<'_>, now: u64) -> Lap {
+        let lap = run.pace.look(now);
+        match lap.callbacks {
+            0 => {}
+            1 => self.metrics.callback_time.record(lap.ticks, 1),
+            GROUP => self.metrics.callback_time.record(lap.ticks / u64::from(GROUP), GROUP.into()),
+            callbacks => self.metrics.callback_time.record(lap.ticks / u64::from(callbacks), callbacks.into()),
+        }
+        lap
+    }
+
+    /// Counts the turns and the callbacks until now, when a poll begins or the run ends; returns the time.
+    fn end_of_turns(&self, run: &mut Run<'_>) -> u64 {
+        let now = ticks();
+        self.look(run, now);
+        if run.turns > 0 {
+            let turns = u64::from(std::mem::take(&mut run.turns));
+            self.metrics.turns.add(turns);
+            self.metrics.turn_time.record(now.saturating_sub(run.turns_since) / turns, turns);
+        }
+        run.turns_since = now;
+        now
+    }
+
+    /// What follows is no callback's time any more: a poll is over. Returns the time.
+    fn poll_is_over(&self, run: &mut Run<'_>) -> u64 {
+        let now = ticks();
+        run.pace.skip_to(now);
+        run.turns_since = now;
+        self.metrics.io_events.add(run.events.len() as u64);
+        now
     }
 
     /// Looks for events without waiting, unless the loop has been busy and looked a moment ago (false).
@@ -124,31 +199,48 @@ impl LoopCore {
                 run.untimed_turns -= 1;
                 return Ok(false);
             }
-            let now = monotonic_ns();
-            let short = now.saturating_sub(run.last_look_ns) < SHORT_TURNS.as_nanos() as u64;
-            run.untimed_turns = if short { UNTIMED_TURNS } else { 0 };
-            run.last_look_ns = now;
-            if now.saturating_sub(run.last_poll_ns) < BUSY_POLL_INTERVAL.as_nanos() as u64 {
+            let (since, turns) = (run.turns_since, u64::from(run.turns));
+            let now = self.end_of_turns(run);
+            let elapsed = now.saturating_sub(since);
+            // As many as fit into `UNTIMED`, of two sizes: a division would cost as much as the clock.
+            let fit = |count| elapsed * count <= run.in_ticks.untimed * turns;
+            run.untimed_turns = if fit(UNTIMED_TURNS) {
+                UNTIMED_TURNS - 1
+            } else if fit(UNTIMED_TURNS / 2) {
+                UNTIMED_TURNS / 2 - 1
+            } else {
+                0
+            };
+            if now.saturating_sub(run.last_poll) < run.in_ticks.busy_poll_interval {
                 return Ok(false);
             }
-            run.last_poll_ns = now;
+            run.last_poll = now;
+        } else {
+            self.end_of_turns(run);
         }
         let outcome = run.reactor.wait(&mut run.events, Some(0));
+        self.poll_is_over(run);
         finish_poll(py, run, outcome).map(|()| true)
     }
 
     /// Waits for events until the next deadline, detached from the interpreter.
     fn poll_and_wait(&self, py: Python<'_>, run: &mut Run<'_>, next_deadline: Option<u64>) -> PyResult<()> {
         run.busy_turns = 0;
+        let start = self.end_of_turns(run);
         let timeout = next_deadline.map(|deadline| deadline.saturating_sub(monotonic_ns()));
         if timeout == Some(0) || !self.inbox.going_to_sleep() {
             let outcome = run.reactor.wait(&mut run.events, Some(0));
+            self.poll_is_over(run);
             return finish_poll(py, run, outcome);
         }
         let reactor = run.reactor;
         let events = &mut run.events;
         let outcome = py.detach(|| reactor.wait(events, timeout));
-        self.inbox.woke_up();
+        if self.inbox.woke_up() {
+            self.metrics.wakeups.add(1);
+        }
+        let end = self.poll_is_over(run);
+        self.metrics.idle_ticks.add(end.saturating_sub(start));
         finish_poll(py, run, outcome)
     }
 
@@ -166,15 +258,21 @@ impl LoopCore {
     }
 
     /// Runs what is in the ready queue now, and nothing that is added meanwhile.
-    fn run_batch(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn run_batch(&self, slf: &Bound<'_, Self>, run: &mut Run<'_>) -> PyResult<()> {
         let py = slf.py();
         let count = self.state(py, |state| state.ready.len());
         for _ in 0..count {
             let Some(entry) = self.state(py, |state| state.ready.pop_front()) else { break };
             self.epoch.store(self.epoch.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-            let outcome = entry.run(slf);
+            let (outcome, ran) = entry.run(slf);
             if self.flush_pending.load(Ordering::Relaxed) {
                 self.flush_gathered(py)?;
+            }
+            if run.pace.callback_done() {
+                let lap = self.look(run, ticks());
+                if lap.ticks > run.in_ticks.perhaps_slow {
+                    slow(slf, &ran, lap)?;
+                }
             }
             outcome?;
         }
@@ -194,6 +292,17 @@ impl LoopCore {
         }
         outcome
     }
+}
+
+/// A callback took long; whether it counts as slow is decided by the loop's `slow_callback_duration`.
+#[cold]
+fn slow(event_loop: &Bound<'_, LoopCore>, ran: &Ran<'_>, lap: Lap) -> PyResult<()> {
+    let seconds = TickRate::of_this_machine().ns(lap.ticks) as f64 / 1e9;
+    let object = match ran {
+        Ran::Object(object) => Some(object.clone()),
+        Ran::Event(token) => LoopCore::source_object(event_loop, *token),
+    };
+    report::slow_callback(event_loop, object, seconds, lap.callbacks)
 }
 
 /// An interrupted poll is one without events: the signal's handlers run next.

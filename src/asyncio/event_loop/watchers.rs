@@ -277,7 +277,7 @@ impl LoopCore {
                 }
                 continue;
             }
-            super::ready::Entry::Handle(handle).run(slf)?;
+            super::ready::Entry::Handle(handle).run(slf).0?;
         }
         Ok(())
     }

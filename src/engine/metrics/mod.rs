@@ -35,8 +35,6 @@ impl Count {
 #[derive(Debug, Default)]
 pub struct Metrics {
     pub turns: Count,
-    /// Callbacks, timers and events together.
-    pub callbacks: Count,
     pub io_events: Count,
     pub timers_fired: Count,
     pub timers_cancelled: Count,

@@ -1,13 +1,13 @@
 //! How often to look at the clock while callbacks run.
 //!
-//! Looking costs as much as a tenth of the shortest callback. So callbacks are timed one by one as long as they are long
-//! enough for that not to matter, and in groups while they are short; each of a group counts with the mean. The
-//! scheduler's tick, a tenth of the price again, ends a group early: a callback that is suddenly slow ends its group
-//! with itself, and its own time is the group's but for the short ones before it.
+//! Looking costs a tenth of the shortest callback. So callbacks are timed one by one as long as they are long enough for
+//! that not to matter, and in groups while they are short; each of a group counts with the mean. After a group with a
+//! slow one among them they are timed one by one again.
 
 /// Callbacks that take less than this many nanoseconds are timed in groups.
 const SHORT_NS: f64 = 800.0;
-const GROUP: u32 = 8;
+/// Callbacks in a group.
+pub const GROUP: u32 = 8;
 
 /// What one look at the clock found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,26 +23,20 @@ pub struct Lap {
 pub struct Pace {
     short_ticks: u64,
     last_look: u64,
-    last_tick: u64,
     callbacks: u32,
     group: u32,
 }
 
 impl Pace {
     pub fn new(ns_per_tick: f64, now: u64) -> Self {
-        let short_ticks = (SHORT_NS / ns_per_tick) as u64;
-        Self { short_ticks, last_look: now, last_tick: 0, callbacks: 0, group: 1 }
+        Self { short_ticks: (SHORT_NS / ns_per_tick) as u64, last_look: now, callbacks: 0, group: 1 }
     }
 
-    /// A callback is over: whether the clock is to be looked at. `tick` tells the scheduler's tick.
+    /// A callback is over: whether the clock is to be looked at.
     #[inline]
-    pub fn callback_done(&mut self, tick: impl FnOnce() -> u64) -> bool {
+    pub fn callback_done(&mut self) -> bool {
         self.callbacks += 1;
-        if self.callbacks >= self.group {
-            return true;
-        }
-        let tick = tick();
-        std::mem::replace(&mut self.last_tick, tick) != tick
+        self.callbacks >= self.group
     }
 
     /// The time is `now`: what happened since the last look, and nothing has since this one.
@@ -57,13 +51,9 @@ impl Pace {
         lap
     }
 
-    /// Time passed that belongs to no callback: the loop waited until `now`.
+    /// Time passed that belongs to no callback: the loop looked for events, or waited, until `now`.
     pub fn skip_to(&mut self, now: u64) {
         self.last_look = now;
-    }
-
-    pub fn last_look(&self) -> u64 {
-        self.last_look
     }
 }
 
@@ -71,15 +61,11 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn same_tick() -> u64 {
-        7
-    }
-
     #[test]
     fn long_callbacks_are_timed_one_by_one() {
         let mut pace = Pace::new(1.0, 0);
         for round in 1..5 {
-            assert!(pace.callback_done(same_tick));
+            assert!(pace.callback_done());
             assert_eq!(pace.look(round * 1000), Lap { ticks: 1000, callbacks: 1 });
         }
     }
@@ -87,35 +73,32 @@ mod tests {
     #[test]
     fn short_callbacks_are_timed_in_groups() {
         let mut pace = Pace::new(1.0, 0);
-        assert!(pace.callback_done(same_tick));
+        assert!(pace.callback_done());
         pace.look(100);
-        assert!(pace.callback_done(same_tick), "the first reading of the tick ends the group");
-        pace.look(200);
         for _ in 1..GROUP {
-            assert!(!pace.callback_done(same_tick));
+            assert!(!pace.callback_done());
         }
-        assert!(pace.callback_done(same_tick));
-        assert_eq!(pace.look(1000), Lap { ticks: 800, callbacks: GROUP });
+        assert!(pace.callback_done());
+        assert_eq!(pace.look(900), Lap { ticks: 800, callbacks: GROUP });
     }
 
     #[test]
-    fn a_tick_of_the_scheduler_ends_a_group() {
+    fn after_a_slow_one_they_are_timed_one_by_one() {
         let mut pace = Pace::new(1.0, 0);
-        for now in [100, 200] {
-            assert!(pace.callback_done(same_tick));
-            pace.look(now);
+        assert!(pace.callback_done());
+        pace.look(100);
+        for _ in 1..GROUP {
+            assert!(!pace.callback_done());
         }
-        assert!(!pace.callback_done(same_tick));
-        assert!(pace.callback_done(|| 8));
-        assert_eq!(pace.look(5_000_000).callbacks, 2);
-        assert!(pace.callback_done(|| 9), "after a slow one they are timed one by one");
+        pace.look(5_000_000);
+        assert!(pace.callback_done());
     }
 
     #[test]
     fn waiting_is_no_callbacks_time() {
         let mut pace = Pace::new(1.0, 0);
         pace.skip_to(10_000);
-        assert!(pace.callback_done(same_tick));
+        assert!(pace.callback_done());
         assert_eq!(pace.look(12_000), Lap { ticks: 2000, callbacks: 1 });
     }
 }

@@ -1,9 +1,8 @@
 //! The processor's own clock, for measuring how long callbacks take.
 //!
-//! `clock_gettime` costs 23 ns, the processor's counter 10, and the kernel's coarse clock, which moves with the scheduler's
-//! tick, 3 (AMD EPYC, Linux 6.18). A callback of the fastest programs takes 150. Where the counter is missing, or may
-//! stand still, the monotonic clock takes its place; nothing but metrics is measured in ticks.
-//! Intel SDM volume 3, 19.17.1 (invariant TSC); clock_gettime(2), CLOCK_MONOTONIC_COARSE.
+//! `clock_gettime` costs 23 ns, the processor's counter 10 (AMD EPYC, Linux 6.18); a callback of the fastest programs
+//! takes 150. Where the counter is missing, or may stand still, the monotonic clock takes its place. Deadlines are not
+//! measured in ticks. Intel SDM volume 3, 19.17.1 (invariant TSC).
 #![expect(unsafe_code, reason = "system calls and processor instructions")]
 
 use std::sync::OnceLock;
@@ -93,15 +92,6 @@ const fn counter_is_invariant() -> bool {
     false
 }
 
-/// Changes with every tick of the scheduler, 1 to 10 ms; a number without a unit.
-#[inline]
-pub fn scheduler_tick() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is a valid place for the result. The call cannot fail: the clock exists since Linux 2.6.32.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
-    (now.tv_sec as u64) << 30 | now.tv_nsec as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,12 +106,5 @@ mod tests {
         // Between the pairs of readings the thread may have been interrupted, which only makes `elapsed` longer.
         assert!(measured <= elapsed + elapsed / 50, "{measured} {elapsed}");
         assert_eq!(rate.ticks_in(Duration::ZERO), 1);
-    }
-
-    #[test]
-    fn the_scheduler_ticks_while_a_thread_computes() {
-        let first = scheduler_tick();
-        while scheduler_tick() == first {}
-        assert!(scheduler_tick() > first);
     }
 }

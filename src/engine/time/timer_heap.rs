@@ -102,14 +102,14 @@ impl<T> TimerHeap<T> {
         None
     }
 
-    /// The earliest timer if it is due.
-    pub fn pop_due(&mut self, now_ns: u64) -> Option<(TimerKey, T)> {
+    /// The earliest timer, with its deadline, if it is due.
+    pub fn pop_due(&mut self, now_ns: u64) -> Option<(u64, T)> {
         if self.next_deadline()? > now_ns {
             return None;
         }
-        let Entry { slot, sequence, .. } = self.pop_entry()?;
+        let Entry { deadline_ns, slot, sequence } = self.pop_entry()?;
         let payload = self.take(slot, sequence)?;
-        Some((TimerKey { slot, sequence }, payload))
+        Some((deadline_ns, payload))
     }
 
     /// How many timers are neither fired nor cancelled.
@@ -265,8 +265,8 @@ mod tests {
                     }
                     Step::Advance(by) => {
                         now += by;
-                        while let Some((key, id)) = heap.pop_due(now) {
-                            prop_assert_eq!((key, id), (keys[id], model.remove(0).1));
+                        while let Some(due) = heap.pop_due(now) {
+                            prop_assert_eq!(due, model.remove(0));
                         }
                         prop_assert!(model.first().is_none_or(|&(deadline, _)| deadline > now));
                     }
@@ -306,8 +306,8 @@ mod tests {
         assert_eq!(heap.pop_due(u64::MAX).map(|(_, payload)| payload), Some(99_999));
         assert!(heap.slots.capacity() + heap.heap.capacity() + heap.free.capacity() <= KEPT_SLOTS);
         assert_eq!(heap.cancel(keys[5]), None);
-        let next = heap.insert(1, 7);
-        assert_eq!(heap.pop_due(1), Some((next, 7)));
+        heap.insert(1, 7);
+        assert_eq!(heap.pop_due(1), Some((1, 7)));
     }
 
     #[test]
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(heap.cancel(first), Some("first"));
         let second = heap.insert(1, "second");
         assert_eq!(heap.cancel(first), None);
-        assert_eq!(heap.pop_due(1), Some((second, "second")));
+        assert_eq!(heap.pop_due(1), Some((1, "second")));
         assert_eq!(heap.cancel(second), None);
     }
 }
