@@ -22,7 +22,7 @@ from ._native import tls_backend as _tls_backend
 from ._run import run
 
 if TYPE_CHECKING:
-    from . import metrics
+    from . import inspect, metrics
     from ._policy import EventLoopPolicy
 
     tls_backend: str
@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     IRONLOOP_TLS=fallback in the environment asks for the latter; a Python whose `_ssl` is unknown gets it.
     """
 
-__all__ = ["EventLoopPolicy", "Loop", "__version__", "install", "metrics", "new_event_loop", "run", "tls_backend"]
+__all__ = [
+    "EventLoopPolicy",
+    "Loop",
+    "__version__",
+    "inspect",
+    "install",
+    "metrics",
+    "new_event_loop",
+    "run",
+    "tls_backend",
+]
 
 
 def install() -> None:
@@ -54,10 +64,10 @@ def __getattr__(name: str) -> Any:
     if name == "tls_backend":
         # Decided when it is asked for, or with the first connection.
         return _tls_backend()[0]
-    if name == "metrics":
+    if name in ("inspect", "metrics"):
         from importlib import import_module
 
-        return import_module("ironloop.metrics")
+        return import_module(f"ironloop.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

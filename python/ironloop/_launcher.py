@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: python -m ironloop [-h] [-V] (script.py | folder | zip file | -m module | -c code | -) [args ...]
        python -m ironloop compare [--help] [options] program [args ...]
+       python -m ironloop top [--help] [options] PID
 
 Runs a Python program, unmodified, on ironloop's event loop: asyncio.run(), asyncio.Runner,
 asyncio.new_event_loop() and asyncio.get_event_loop() all use it.
@@ -38,13 +39,14 @@ asyncio.new_event_loop() and asyncio.get_event_loop() all use it.
   -h, --help                    show this message and stop
   -V, --version                 show the version and stop
   compare                       run a program under asyncio and under ironloop: times, and whether they differ
-                                (./compare is a script or folder of that name)
+  top                           what the loops of a running process do, live
+                                (./top and ./compare are scripts or folders of that name)
 
 Options of python itself (-X dev, -W error, -O ...) go before -m ironloop.
 """
 
 
-COMMANDS = {"compare": "ironloop._compare"}
+COMMANDS = {"compare": "ironloop._compare", "top": "ironloop._top"}
 
 
 def main() -> None:

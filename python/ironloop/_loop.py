@@ -19,6 +19,7 @@ import selectors
 import signal
 import socket
 import threading
+import weakref
 from asyncio import base_events
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
@@ -53,6 +54,10 @@ class _ReactorView:
         self._loop._close_core()
 
 
+#: Those of this process that were made and are not collected yet.
+loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
 class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     """A complete asyncio event loop; the reactor, timers, callbacks and streams are native."""
 
@@ -74,6 +79,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self._slow_callbacks = _report.SlowCallbacks()
         self._name_lookups = 0
         super().__init__(_ReactorView(self))  # type: ignore[arg-type]
+        loops.add(self)
 
     # What waits
 
@@ -102,8 +108,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self._check_closed()
         # CPython 3.13.0 to 3.13.2 would clean up after a run that does not start, and end the one that goes on.
         self._check_running()
-        if self._watchdog is None and (threshold := os.environ.get("IRONLOOP_WATCHDOG")):
-            self.watch(float(threshold))
+        self._start_insight()
         self._take_wakeup_fd()
         self._until_stop = True
         try:
@@ -132,6 +137,15 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         from .metrics import snapshot  # takes a few milliseconds to import, and few programs need it
 
         return snapshot(self)
+
+    def _start_insight(self) -> None:
+        """What the environment asks for."""
+        if self._watchdog is None and (threshold := os.environ.get("IRONLOOP_WATCHDOG")):
+            self.watch(float(threshold))
+        if os.environ.get("IRONLOOP_INSPECT", "0") not in ("", "0"):
+            from . import inspect
+
+            inspect.enable()
 
     def watch(self, threshold: float = 0.25) -> Watchdog:
         """Report callbacks that run for longer than `threshold` seconds, while they run; see `Watchdog`.

@@ -95,15 +95,22 @@ def slow_callback(loop: Loop, callback: object, seconds: float, callbacks: int) 
     """Count `callback`, a handle, a function or the object that had an event, if it took too long.
 
     Short callbacks are timed in groups: then it is the last of `callbacks`, and any of them may have been the slow one.
+    None: the last is not known any more.
     """
-    if seconds >= loop.slow_callback_duration:
-        others = f" or one of the {callbacks - 1} before it" if callbacks > 1 else ""
-        loop._slow_callbacks.add(lambda: _name(callback) + others, seconds)
+    if seconds < loop.slow_callback_duration:
+        return
+
+    def name() -> str:
+        if callback is None:
+            return f"one of {callbacks} callbacks" if callbacks > 1 else "a callback"
+        return _name(callback) + (f" or one of the {callbacks - 1} before it" if callbacks > 1 else "")
+
+    loop._slow_callbacks.add(name, seconds)
 
 
 def _name(callback: object) -> str:
     if isinstance(callback, asyncio.Handle):
-        callback = callback._callback
+        callback = getattr(callback, "_callback", callback)
     # A task's step or wake-up: the task says more than the wrapper.
     owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Task):

@@ -51,6 +51,8 @@ struct Run<'a> {
     /// When the turns that are not in the histogram yet began, and how many they are.
     turns_since: u64,
     turns: u32,
+    /// A group of callbacks that was perhaps slow, to be reported.
+    slow_group: Option<Lap>,
     in_ticks: Durations,
 }
 
@@ -73,6 +75,7 @@ impl<'a> Run<'a> {
             pace: Pace::new(rate.ns_per_tick(), now),
             turns_since: now,
             turns: 0,
+            slow_group: None,
             in_ticks: Durations {
                 busy_poll_interval: rate.ticks_in(BUSY_POLL_INTERVAL),
                 untimed: rate.ticks_in(UNTIMED),
@@ -137,6 +140,9 @@ impl LoopCore {
         };
         check_signals(py)?;
         if polled {
+            if let Some(lap) = run.slow_group.take() {
+                slow(slf, None, lap)?;
+            }
             if self.inbox.is_occupied() {
                 self.drain_inbox(py);
             }
@@ -171,7 +177,10 @@ impl LoopCore {
     /// Counts the turns and the callbacks until now, when a poll begins or the run ends; returns the time.
     fn end_of_turns(&self, run: &mut Run<'_>) -> u64 {
         let now = ticks();
-        self.look(run, now);
+        let lap = self.look(run, now);
+        if lap.callbacks > 0 && lap.ticks > run.in_ticks.perhaps_slow {
+            run.slow_group = Some(lap);
+        }
         if run.turns > 0 {
             let turns = u64::from(std::mem::take(&mut run.turns));
             self.metrics.turns.add(turns);
@@ -271,7 +280,7 @@ impl LoopCore {
             if run.pace.callback_done() {
                 let lap = self.look(run, ticks());
                 if lap.ticks > run.in_ticks.perhaps_slow {
-                    slow(slf, &ran, lap)?;
+                    slow(slf, Some(&ran), lap)?;
                 }
             }
             outcome?;
@@ -296,11 +305,12 @@ impl LoopCore {
 
 /// A callback took long; whether it counts as slow is decided by the loop's `slow_callback_duration`.
 #[cold]
-fn slow(event_loop: &Bound<'_, LoopCore>, ran: &Ran<'_>, lap: Lap) -> PyResult<()> {
+fn slow(event_loop: &Bound<'_, LoopCore>, ran: Option<&Ran<'_>>, lap: Lap) -> PyResult<()> {
     let seconds = TickRate::of_this_machine().ns(lap.ticks) as f64 / 1e9;
     let object = match ran {
-        Ran::Object(object) => Some(object.clone()),
-        Ran::Event(token) => LoopCore::source_object(event_loop, *token),
+        Some(Ran::Object(object)) => Some(object.clone()),
+        Some(Ran::Event(token)) => LoopCore::source_object(event_loop, *token),
+        None => None,
     };
     report::slow_callback(event_loop, object, seconds, lap.callbacks)
 }
