@@ -242,6 +242,7 @@ impl LoopCore {
             self.poll_is_over(run);
             return finish_poll(py, run, outcome);
         }
+        run.pace.rest();
         let reactor = run.reactor;
         let events = &mut run.events;
         let outcome = py.detach(|| reactor.wait(events, timeout));

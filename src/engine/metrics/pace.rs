@@ -1,13 +1,15 @@
 //! How often to look at the clock while callbacks run.
 //!
 //! Looking costs a tenth of the shortest callback. So callbacks are timed one by one as long as they are long enough for
-//! that not to matter, and in groups while they are short; each of a group counts with the mean. After a group with a
-//! slow one among them they are timed one by one again.
+//! that not to matter, and in groups while many short ones follow each other without a wait in between; each of a group
+//! counts with the mean. After a group with a slow one among them, and after each wait, they are timed one by one again.
 
 /// Callbacks that take less than this many nanoseconds are timed in groups.
 const SHORT_NS: f64 = 800.0;
 /// Callbacks in a group.
 pub const GROUP: u32 = 8;
+/// So many short ones must have followed each other before they are grouped.
+const SHORT_ONES: u32 = 32;
 
 /// What one look at the clock found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,11 +27,13 @@ pub struct Pace {
     last_look: u64,
     callbacks: u32,
     group: u32,
+    /// Short ones since the last long one or wait.
+    short_ones: u32,
 }
 
 impl Pace {
     pub fn new(ns_per_tick: f64, now: u64) -> Self {
-        Self { short_ticks: (SHORT_NS / ns_per_tick) as u64, last_look: now, callbacks: 0, group: 1 }
+        Self { short_ticks: (SHORT_NS / ns_per_tick) as u64, last_look: now, callbacks: 0, group: 1, short_ones: 0 }
     }
 
     /// A callback is over: whether the clock is to be looked at.
@@ -44,16 +48,24 @@ impl Pace {
     pub fn look(&mut self, now: u64) -> Lap {
         let lap = Lap { ticks: now.saturating_sub(self.last_look), callbacks: self.callbacks };
         if lap.callbacks > 0 {
-            self.group = if lap.ticks < self.short_ticks * u64::from(lap.callbacks) { GROUP } else { 1 };
+            let short = lap.ticks < self.short_ticks * u64::from(lap.callbacks);
+            self.short_ones = if short { self.short_ones.saturating_add(lap.callbacks) } else { 0 };
+            self.group = if self.short_ones >= SHORT_ONES { GROUP } else { 1 };
         }
         self.last_look = now;
         self.callbacks = 0;
         lap
     }
 
-    /// Time passed that belongs to no callback: the loop looked for events, or waited, until `now`.
+    /// Time passed that belongs to no callback: the loop looked for events until `now`.
     pub fn skip_to(&mut self, now: u64) {
         self.last_look = now;
+    }
+
+    /// The loop waits for events.
+    pub fn rest(&mut self) {
+        self.short_ones = 0;
+        self.group = 1;
     }
 }
 
@@ -70,23 +82,30 @@ mod tests {
         }
     }
 
+    /// Times so many short ones, one by one.
+    fn short_ones(pace: &mut Pace) -> u64 {
+        for round in 1..=u64::from(SHORT_ONES) {
+            assert!(pace.callback_done());
+            pace.look(round * 100);
+        }
+        u64::from(SHORT_ONES) * 100
+    }
+
     #[test]
-    fn short_callbacks_are_timed_in_groups() {
+    fn many_short_callbacks_are_timed_in_groups() {
         let mut pace = Pace::new(1.0, 0);
-        assert!(pace.callback_done());
-        pace.look(100);
+        let now = short_ones(&mut pace);
         for _ in 1..GROUP {
             assert!(!pace.callback_done());
         }
         assert!(pace.callback_done());
-        assert_eq!(pace.look(900), Lap { ticks: 800, callbacks: GROUP });
+        assert_eq!(pace.look(now + 800), Lap { ticks: 800, callbacks: GROUP });
     }
 
     #[test]
     fn after_a_slow_one_they_are_timed_one_by_one() {
         let mut pace = Pace::new(1.0, 0);
-        assert!(pace.callback_done());
-        pace.look(100);
+        short_ones(&mut pace);
         for _ in 1..GROUP {
             assert!(!pace.callback_done());
         }
@@ -95,7 +114,17 @@ mod tests {
     }
 
     #[test]
-    fn waiting_is_no_callbacks_time() {
+    fn after_a_wait_they_are_timed_one_by_one() {
+        let mut pace = Pace::new(1.0, 0);
+        let now = short_ones(&mut pace);
+        pace.rest();
+        pace.skip_to(now + 1_000_000);
+        assert!(pace.callback_done());
+        assert_eq!(pace.look(now + 1_000_100), Lap { ticks: 100, callbacks: 1 });
+    }
+
+    #[test]
+    fn looking_for_events_is_no_callbacks_time() {
         let mut pace = Pace::new(1.0, 0);
         pace.skip_to(10_000);
         assert!(pace.callback_done());
