@@ -1,0 +1,232 @@
+"""`loop.metrics()`: what is counted, by programs that do a known number of things."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+import time
+
+import ironloop
+import pytest
+from ironloop.metrics import Bucket, Histogram
+
+
+@pytest.fixture
+def loop():
+    loop = ironloop.new_event_loop()
+    yield loop
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+def test_a_new_loop_has_done_nothing(loop):
+    metrics = loop.metrics()
+    assert not metrics.running
+    assert metrics.turns == metrics.callbacks == metrics.ready == metrics.timers == 0
+    assert metrics.busy == metrics.idle == metrics.spin == 0.0
+    assert metrics.slowest is None
+    assert metrics.lag == Histogram()
+
+
+def test_callbacks_and_turns_are_counted(loop):
+    for _ in range(5):
+        loop.call_soon(lambda: None)
+    assert loop.metrics().ready == 5
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    metrics = loop.metrics()
+    assert metrics.callbacks == 6
+    assert metrics.turns == 1
+    assert metrics.ready == 0
+    assert metrics.callback_time.count == 6
+    assert metrics.turn_time.count == 1
+
+
+def test_each_callback_is_in_the_histogram_also_when_they_are_timed_in_groups(loop):
+    left = 10_000
+
+    def step():
+        nonlocal left
+        left -= 1
+        if left:
+            loop.call_soon(step)
+        else:
+            loop.stop()
+
+    loop.call_soon(step)
+    loop.run_forever()
+    metrics = loop.metrics()
+    assert metrics.callbacks == metrics.turns == 10_000
+    assert metrics.callback_time.count == metrics.turn_time.count == 10_000
+    assert metrics.callback_time.sum <= metrics.busy
+
+
+def test_timers_are_counted_with_their_lag(loop):
+    async def main():
+        loop.call_later(1000, print).cancel()
+        loop.call_later(1000, print).cancel()
+        await asyncio.sleep(0.001)
+        waiting = loop.call_later(1000, print)
+        assert loop.metrics().timers == 1
+        waiting.cancel()
+
+    loop.run_until_complete(main())
+    metrics = loop.metrics()
+    assert metrics.timers_fired == 1
+    assert metrics.timers_cancelled == 3
+    assert metrics.timers == 0
+    assert metrics.lag.count == 1
+    assert 0 < metrics.lag.max == metrics.lag.sum
+
+
+def test_a_loop_that_waits_is_idle_and_one_that_computes_is_busy(loop):
+    async def main():
+        await asyncio.sleep(0.05)
+        end = time.monotonic() + 0.05
+        while time.monotonic() < end:
+            pass
+
+    loop.run_until_complete(main())
+    metrics = loop.metrics()
+    # A thread that is not given the processor can only make them longer.
+    assert metrics.idle + metrics.spin >= 0.045
+    assert metrics.busy >= 0.045
+    assert metrics.callback_time.max >= 0.045
+
+
+def test_metrics_of_a_running_loop_can_be_read_in_another_thread(loop):
+    async def main():
+        started = time.monotonic()
+        time.sleep(0.01)
+        metrics = await loop.run_in_executor(None, loop.metrics)
+        assert metrics.running
+        assert metrics.busy + metrics.idle + metrics.spin >= 0.01
+        assert metrics.time >= started
+        assert metrics.executor_running >= 1
+        assert metrics.executor_waiting == 0
+
+    loop.run_until_complete(main())
+
+
+def test_calls_from_threads_and_the_wakeups_they_cause_are_counted(loop):
+    ready = threading.Event()
+
+    async def main():
+        future = loop.create_future()
+
+        def post():
+            ready.wait()
+            loop.call_soon_threadsafe(lambda: None)
+            loop.call_soon_threadsafe(future.set_result, None)
+
+        thread = threading.Thread(target=post)
+        thread.start()
+        loop.call_soon(ready.set)
+        await future
+        thread.join()
+
+    loop.run_until_complete(main())
+    metrics = loop.metrics()
+    assert metrics.threadsafe_calls == 2
+    assert metrics.wakeups <= 2
+
+
+def test_connections_and_bytes_are_counted(loop):
+    async def main():
+        async def echo(reader, writer):
+            writer.write(await reader.readexactly(10_000))
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            during = loop.metrics()
+            writer.write(bytes(10_000))
+            assert await reader.read() == bytes(10_000)
+            writer.close()
+            await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        await asyncio.sleep(0)
+        return during
+
+    during = loop.run_until_complete(main())
+    metrics = loop.metrics()
+    assert during.connections_open >= 1
+    assert metrics.connections_accepted == 3
+    assert metrics.connections_opened == metrics.connections_closed == 6
+    assert metrics.connections_open == 0
+    assert metrics.bytes_sent == metrics.bytes_received == 60_000
+    assert metrics.io_events >= 6
+
+
+def test_a_slow_callback_is_named_without_debug_mode(loop):
+    async def the_slow_one():
+        time.sleep(0.02)
+
+    loop.slow_callback_duration = 0.01
+    loop.run_until_complete(loop.create_task(the_slow_one(), name="tortoise"))
+    metrics = loop.metrics()
+    assert metrics.slow_callbacks == 1
+    assert metrics.slowest.startswith("task 'tortoise' (")
+    assert "the_slow_one" in metrics.slowest
+    assert 0.02 <= metrics.slowest_time <= metrics.callback_time.max
+
+
+def test_the_slowest_of_slow_callbacks_is_kept(loop):
+    def sleep_a_little():
+        time.sleep(0.02)
+
+    def sleep_longer():
+        time.sleep(0.2)
+
+    loop.slow_callback_duration = 0.01
+    for callback in (sleep_a_little, sleep_longer, sleep_a_little, loop.stop):
+        loop.call_soon(callback)
+    loop.run_forever()
+    metrics = loop.metrics()
+    assert metrics.slow_callbacks == 3
+    assert "sleep_longer" in metrics.slowest
+
+
+def test_name_lookups_that_need_a_thread_are_counted(loop):
+    loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
+    assert loop.metrics().name_lookups == 0
+    loop.run_until_complete(loop.getaddrinfo("localhost", 80))
+    assert loop.metrics().name_lookups == 1
+
+
+def test_a_snapshot_is_immutable_and_becomes_a_dictionary(loop):
+    metrics = loop.metrics()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        metrics.turns = 1
+    assert metrics.as_dict()["turns"] == 0
+
+
+class TestHistogram:
+    HISTOGRAM = Histogram((Bucket(0.1, 0.2, 3), Bucket(0.4, 0.8, 1)), 0.95, 0.5)
+
+    def test_count_and_mean(self):
+        assert self.HISTOGRAM.count == 4
+        assert self.HISTOGRAM.mean == pytest.approx(0.2375)
+        assert Histogram().mean == 0.0
+
+    @pytest.mark.parametrize(("q", "value"), [(0, 0.2), (0.5, 0.2), (0.75, 0.2), (0.76, 0.5), (1, 0.5)])
+    def test_quantiles_are_upper_bounds_but_never_above_the_largest(self, q, value):
+        assert self.HISTOGRAM.quantile(q) == value
+
+    def test_no_values_have_no_quantiles(self):
+        assert Histogram().quantile(0.5) == 0.0
+
+    @pytest.mark.parametrize("q", [-0.1, 1.1])
+    def test_a_quantile_is_a_share(self, q):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            self.HISTOGRAM.quantile(q)
+
+    def test_what_came_since_an_earlier_snapshot(self):
+        later = Histogram((Bucket(0.1, 0.2, 3), Bucket(0.2, 0.4, 2), Bucket(0.4, 0.8, 2)), 2.0, 0.7)
+        assert later.since(self.HISTOGRAM).buckets == (Bucket(0.2, 0.4, 2), Bucket(0.4, 0.8, 1))
+        assert later.since(self.HISTOGRAM).sum == pytest.approx(1.05)
