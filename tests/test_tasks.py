@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import sys
 
+import ironloop
 import pytest
 
 
@@ -276,3 +278,28 @@ def test_reprs_of_tasks_and_futures_are_cpythons():
         loop.close()
     first, second = texts
     assert [t.split("Task-")[0] for t in first] == [t.split("Task-")[0] for t in second]
+
+
+def test_what_a_task_schedules_itself_with_gets_no_handle():
+    """asyncio throws that handle away, so none is made; it still runs, in its place and its context."""
+    variable = contextvars.ContextVar("variable", default="outside")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        async def waiting():
+            variable.set("inside")
+            return await future, variable.get()
+
+        task = loop.create_task(waiting())
+        await asyncio.sleep(0)
+        [(wake_up, context)] = future._callbacks
+        future.remove_done_callback(wake_up)
+        future.set_result(42)
+        assert loop.call_soon(wake_up, future, context=context) is None
+        assert await task == (42, "inside")
+        assert loop.call_soon(len, ()) is not None
+
+    with contextlib.closing(ironloop.new_event_loop()) as loop:
+        loop.run_until_complete(main())
