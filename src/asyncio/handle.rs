@@ -22,9 +22,10 @@ use pyo3::types::{PyString, PyTuple};
 use crate::asyncio::callback::Call;
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine::time::timer_heap::TimerKey;
-use crate::py::class::{track, untrack, FreeList, FreeObjects};
+use crate::py::class::track;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
+use crate::py::recycled::{self, Kept, Recycled};
 
 /// What only debug mode needs.
 #[derive(Default)]
@@ -126,6 +127,20 @@ impl HandleCore {
             .unwrap_or(Ok(()))
     }
 
+    /// Gives all references back, see `Recycled::release`.
+    #[inline]
+    fn release(self, py: Python<'_>) {
+        let Self { call, cancelled: _, event_loop, context, debug } = self;
+        drop(call.into_inner().map(|call| call.into_bound(py)));
+        drop(event_loop.into_bound(py));
+        drop(context.into_bound(py));
+        if let Some(debug) = debug.into_inner() {
+            let DebugInfo { source_traceback, repr } = *debug;
+            drop(source_traceback.map(|traceback| traceback.into_bound(py)));
+            drop(repr.map(|repr| repr.into_bound(py)));
+        }
+    }
+
     /// Breaks cycles through the callback.
     fn clear(&self) {
         drop(self.call.visit(Option::take));
@@ -147,18 +162,19 @@ impl Handle {
     /// callbacks is not visited in each of the collections that it brings about.
     #[inline]
     pub fn scheduled(py: Python<'_>, core: HandleCore, running: bool) -> PyResult<Py<Self>> {
-        let handle = Bound::new(py, Self { core })?;
-        if running {
-            untrack(&handle);
-        }
-        Ok(handle.unbind())
+        recycled::make(py, Self { core }, !running).map(Bound::unbind)
     }
 }
 
-impl FreeList for Handle {
-    fn free_list() -> &'static FreeObjects {
-        static FREE: FreeObjects = FreeObjects::new();
-        &FREE
+impl Recycled for Handle {
+    fn kept() -> &'static Kept {
+        static KEPT: Kept = Kept::new();
+        &KEPT
+    }
+
+    #[inline]
+    fn release(self, py: Python<'_>) {
+        self.core.release(py);
     }
 }
 
@@ -275,10 +291,16 @@ impl TimerHandle {
     }
 }
 
-impl FreeList for TimerHandle {
-    fn free_list() -> &'static FreeObjects {
-        static FREE: FreeObjects = FreeObjects::new();
-        &FREE
+impl Recycled for TimerHandle {
+    fn kept() -> &'static Kept {
+        static KEPT: Kept = Kept::new();
+        &KEPT
+    }
+
+    #[inline]
+    fn release(self, py: Python<'_>) {
+        drop(self.given_when.map(|when| when.into_bound(py)));
+        self.core.release(py);
     }
 }
 

@@ -8,6 +8,7 @@ use super::ready::Entry;
 use super::LoopCore;
 use crate::asyncio::handle::{HandleCore, TimerHandle};
 use crate::engine::time::timer_heap::TimerKey;
+use crate::py::recycled;
 
 /// Later than any clock will ever show.
 const NEVER: u64 = u64::MAX;
@@ -36,7 +37,7 @@ impl LoopCore {
         given: Option<Py<PyAny>>,
     ) -> PyResult<Py<TimerHandle>> {
         let py = slf.py();
-        let timer = Py::new(py, TimerHandle::new(core, when, given))?;
+        let timer = recycled::make(py, TimerHandle::new(core, when, given), true)?.unbind();
         let deadline = deadline_ns(when);
         let entry = timer.clone_ref(py);
         let key = slf.get().state(py, |state| state.timers.insert(deadline, entry));
