@@ -53,13 +53,12 @@ mod _native {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         use crate::asyncio::{event_loop, transport};
         use crate::py::class::install_finalizer;
-        use crate::py::recycled;
 
         let py = module.py();
         crate::py::imports::imports(py)?;
+        event_loop::discarded::learn(py)?;
         event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
-        recycled::install::<Handle>(&py.get_type::<Handle>());
-        recycled::install::<TimerHandle>(&py.get_type::<TimerHandle>());
+        crate::asyncio::handle::set_up(py)?;
         transport::stream::add_methods(&py.get_type::<StreamTransport>())?;
         transport::datagram::add_methods(&py.get_type::<DatagramTransport>())?;
         transport::pipe::writing::add_methods(&py.get_type::<WritePipeTransport>())?;
