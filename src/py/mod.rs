@@ -9,5 +9,7 @@ pub mod class;
 pub mod error;
 pub mod imports;
 pub mod loop_owned;
+pub mod method;
+pub mod recycled;
 pub mod ssl;
 pub mod thread_end;

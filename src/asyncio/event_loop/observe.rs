@@ -12,7 +12,7 @@ use pyo3::Borrowed;
 use super::LoopCore;
 use crate::engine::metrics::histogram::Histogram;
 use crate::engine::sys::ticks::{ticks, TickRate};
-use crate::py::call::{add_fast_method, Arguments, FastMethod};
+use crate::py::method::{add_fast_method, Arguments, FastMethod};
 
 /// Adds the methods to the class.
 pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
