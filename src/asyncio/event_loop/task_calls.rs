@@ -76,7 +76,7 @@ fn learn_task_wrapper(py: Python<'_>, callback: Borrowed<'_, '_, PyAny>, functio
         return Ok(false);
     }
     if let Some(function) = function {
-        let is_wakeup = callback.getattr(intern!(py, "__name__"))?.eq("wakeup")?;
+        let is_wakeup = callback.getattr(intern!(py, "__name__"))?.eq("task_wakeup")?;
         if is_wakeup {
             let _ = TASK_WAKEUP.set(py, function);
         }
