@@ -9,5 +9,6 @@ pub mod class;
 pub mod error;
 pub mod imports;
 pub mod loop_owned;
+pub mod originals;
 pub mod ssl;
 pub mod thread_end;
