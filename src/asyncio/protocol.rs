@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::event_loop::report::{self, ends_the_run};
 use super::event_loop::LoopCore;
+use super::streams;
 use super::transport::tls::connection::TlsConnection;
 use crate::py::call;
 use crate::py::imports::imports;
@@ -17,6 +18,8 @@ use crate::py::imports::imports;
 pub enum ProtocolKind {
     /// `data_received(bytes)`.
     Streaming,
+    /// The same, of asyncio's own streams: their reader can be fed directly.
+    Reader,
     /// `get_buffer(hint)` and `buffer_updated(count)`.
     Buffered,
     /// A TLS connection of ours, which takes ciphertext without a Python object around it.
@@ -27,6 +30,9 @@ impl ProtocolKind {
     pub fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
         if protocol.is_exact_instance_of::<TlsConnection>() {
             return Ok(Self::Tls);
+        }
+        if streams::is_reader_protocol(protocol) {
+            return Ok(Self::Reader);
         }
         let buffered = protocol.is_instance(imports(protocol.py())?.buffered_protocol.bind(protocol.py()))?;
         Ok(if buffered { Self::Buffered } else { Self::Streaming })

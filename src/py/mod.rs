@@ -10,6 +10,7 @@ pub mod error;
 pub mod imports;
 pub mod loop_owned;
 pub mod method;
+pub mod originals;
 pub mod recycled;
 pub mod ssl;
 pub mod thread_end;

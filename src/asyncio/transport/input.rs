@@ -75,8 +75,8 @@ fn receive_large<'py>(
     Ok((received, capacity))
 }
 
-/// What can go wrong between the kernel and a new `bytes`.
-enum ReceiveError {
+/// What can go wrong between the kernel and an object's memory.
+pub enum ReceiveError {
     Kernel(engine::Error),
     Python(PyErr),
 }

@@ -10,15 +10,16 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::endpoint::{log_debug, queue_event};
-use super::input::{self, Received};
+use super::input::{self, ReceiveError, Received};
 use super::stream::{Inner, StreamTransport};
 use super::tls::connection::TlsConnection;
 use crate::asyncio::event_loop::report::ends_the_run;
 use crate::asyncio::protocol::ProtocolKind;
+use crate::asyncio::streams::Feed;
 use crate::engine::reactor::Readiness;
 use crate::engine::stream::read_size::ReadPlan;
-use crate::engine::sys::socket;
-use crate::py::buffer::WritableBuffer;
+use crate::engine::sys::{file, socket};
+use crate::py::buffer::{extended_by, WritableBuffer};
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
@@ -30,6 +31,7 @@ const LARGEST_READ: usize = 256 * 1024;
 struct Plan {
     fd: i32,
     size: ReadPlan,
+    room: usize,
     kind: ProtocolKind,
     protocol: Py<PyAny>,
     context: Py<PyAny>,
@@ -92,6 +94,7 @@ impl StreamTransport {
         let Some(plan) = slf.get().inner.with(py, |inner| inner.plan_read(py)) else { return Ok(()) };
         match plan.kind {
             ProtocolKind::Streaming => Self::receive_bytes(slf, &plan),
+            ProtocolKind::Reader => Self::receive_into_reader(slf, &plan),
             ProtocolKind::Buffered => Self::receive_into_buffer(slf, &plan),
             ProtocolKind::Tls => Self::receive_ciphertext(slf, &plan),
         }
@@ -111,6 +114,29 @@ impl StreamTransport {
                 Self::protocol_outcome(slf, outcome, "Fatal error: protocol.data_received() call failed.")
             }
             other => Self::no_data(slf, plan, &other),
+        }
+    }
+
+    /// asyncio's streams: into the reader's own memory.
+    fn receive_into_reader(slf: &Bound<'_, Self>, plan: &Plan) -> PyResult<()> {
+        let py = slf.py();
+        let Some(feed) = Feed::of(plan.protocol.bind(py)) else { return Self::receive_bytes(slf, plan) };
+        let outcome = extended_by(&feed.buffer, plan.room, |memory| {
+            file::read_uninit(plan.fd, memory).map_err(ReceiveError::Kernel)
+        });
+        match outcome {
+            Ok(Some(0)) => Self::no_data(slf, plan, &Received::<()>::EndOfStream),
+            Ok(Some(count)) => {
+                Self::after_read(slf, count, plan.room);
+                let outcome = call::in_context(py, &plan.context, || feed.fed());
+                Self::protocol_outcome(slf, outcome, "Fatal error: protocol.data_received() call failed.")
+            }
+            Ok(None) => Self::receive_bytes(slf, plan),
+            Err(ReceiveError::Kernel(error)) if error.would_block() => {
+                Self::no_data(slf, plan, &Received::<()>::Nothing)
+            }
+            Err(ReceiveError::Kernel(error)) => Self::no_data(slf, plan, &Received::<()>::Failed(error)),
+            Err(ReceiveError::Python(error)) => Err(error),
         }
     }
 
@@ -177,7 +203,7 @@ impl StreamTransport {
     /// A read that filled its buffer, or came before an announced end, is followed by another one in the next turn.
     fn after_read(slf: &Bound<'_, Self>, count: usize, capacity: usize) {
         let more = slf.get().inner.with(slf.py(), |inner| {
-            inner.read_size.record(count);
+            inner.read_size.record(count, capacity);
             inner.readable = count == capacity || inner.end_announced;
             inner.readable
         });
@@ -239,6 +265,7 @@ impl Inner {
         Some(Plan {
             fd: self.registration.fd,
             size: self.read_size.plan(),
+            room: self.read_size.room(),
             kind: self.kind,
             protocol: self.protocol.as_ref()?.clone_ref(py),
             context: self.read_context.as_ref()?.clone_ref(py),

@@ -9,6 +9,13 @@ const LARGE: usize = 32 * 1024;
 /// Small reads in a row until a stream counts as one of small messages again.
 const SMALL_READS: u8 = 4;
 
+/// Bytes of room for a read, at the least and at the most. The least is cheap to make and enough for most messages; the
+/// most is what asyncio receives at once.
+const LEAST_ROOM: usize = 2 * 1024;
+const MOST_ROOM: usize = 256 * 1024;
+/// A read that filled its room is followed by one that is offered so many times as much.
+const GROWTH: usize = 8;
+
 /// Where the next read goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReadPlan {
@@ -23,6 +30,8 @@ pub enum ReadPlan {
 pub struct ReadSize {
     /// Small reads until `Scratch` is planned again; 0: it is.
     exact_for: u8,
+    /// What the last read brought, or several times as much if it filled what it was offered.
+    expected: usize,
 }
 
 impl ReadSize {
@@ -38,9 +47,18 @@ impl ReadSize {
         }
     }
 
-    /// A read brought `received` bytes.
-    pub fn record(&mut self, received: usize) {
+    /// How much to offer to a read into memory that grows, and is cut to what came.
+    ///
+    /// More than is expected: a read that leaves room is known to be the last. Not twice as much: memory that is more than
+    /// half used is cut in place.
+    pub fn room(&self) -> usize {
+        (self.expected + self.expected / 2).clamp(LEAST_ROOM, MOST_ROOM)
+    }
+
+    /// A read brought `received` bytes of `offered`.
+    pub fn record(&mut self, received: usize, offered: usize) {
         self.exact_for = if received >= LARGE { SMALL_READS } else { self.exact_for.saturating_sub(1) };
+        self.expected = if received < offered { received } else { received.saturating_mul(GROWTH) };
     }
 }
 
@@ -52,13 +70,27 @@ mod tests {
     fn a_large_read_makes_the_next_ones_exact_until_four_small_ones_came() {
         let mut size = ReadSize::new();
         assert_eq!(size.plan(), ReadPlan::Scratch);
-        size.record(100);
+        size.record(100, 2 * LARGE);
         assert_eq!(size.plan(), ReadPlan::Scratch);
-        size.record(LARGE);
+        size.record(LARGE, 2 * LARGE);
         for _ in 0..SMALL_READS {
             assert_eq!(size.plan(), ReadPlan::Exact);
-            size.record(LARGE - 1);
+            size.record(LARGE - 1, 2 * LARGE);
         }
         assert_eq!(size.plan(), ReadPlan::Scratch);
+    }
+
+    #[test]
+    fn room_follows_the_last_read_and_grows_when_it_was_filled() {
+        let mut size = ReadSize::new();
+        assert_eq!(size.room(), LEAST_ROOM);
+        size.record(10_000, LARGE);
+        assert_eq!(size.room(), 15_000);
+        size.record(15_000, 15_000);
+        assert_eq!(size.room(), 15_000 * GROWTH * 3 / 2);
+        size.record(MOST_ROOM, MOST_ROOM);
+        assert_eq!(size.room(), MOST_ROOM);
+        size.record(1, MOST_ROOM);
+        assert_eq!(size.room(), LEAST_ROOM);
     }
 }

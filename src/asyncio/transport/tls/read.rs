@@ -95,7 +95,7 @@ impl TlsConnection {
                 // The callback may have paused, closed, or set another protocol.
                 Stop::Full => match this.wants_data(py) {
                     Some(ProtocolKind::Buffered) => return Self::read_into_buffer(slf),
-                    Some(ProtocolKind::Streaming | ProtocolKind::Tls) => {}
+                    Some(ProtocolKind::Streaming | ProtocolKind::Reader | ProtocolKind::Tls) => {}
                     None => return Ok(()),
                 },
                 Stop::Closed => return Self::closed_by_peer(slf),
