@@ -90,9 +90,9 @@ class Metrics:
     timers: int
     """Timers that are not due yet."""
     threadsafe_calls: int
-    """Calls that came from other threads."""
+    """Calls of `call_soon_threadsafe`, from whichever thread."""
     wakeups: int
-    """How often one of them ended the loop's sleep."""
+    """How often another thread ended the loop's sleep."""
     connections_accepted: int
     connections_opened: int
     """Stream connections that began, accepted ones included."""
@@ -172,7 +172,7 @@ _HELP = {
     "io_events": "I/O events.",
     "timers_fired": "Timers that ran.",
     "timers_cancelled": "Timers that were cancelled.",
-    "threadsafe_calls": "Calls from other threads.",
+    "threadsafe_calls": "Calls of call_soon_threadsafe.",
     "wakeups": "Sleeps of the loop that other threads ended.",
     "connections_accepted": "Connections accepted.",
     "connections_opened": "Stream connections that began.",

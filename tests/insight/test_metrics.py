@@ -99,6 +99,7 @@ def test_metrics_of_a_running_loop_can_be_read_in_another_thread(loop):
     async def main():
         started = time.monotonic()
         time.sleep(0.01)
+        await loop.run_in_executor(None, int)
         metrics = await loop.run_in_executor(None, loop.metrics)
         assert metrics.running
         assert metrics.busy + metrics.idle + metrics.spin >= 0.01

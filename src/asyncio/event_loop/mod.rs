@@ -185,9 +185,17 @@ impl LoopCore {
         self.inbox.post(entry);
     }
 
+    #[inline]
+    fn count_threadsafe_call(&self) {
+        if cfg!(Py_GIL_DISABLED) {
+            self.metrics.threadsafe_calls.add_together(1);
+        } else {
+            self.metrics.threadsafe_calls.add(1);
+        }
+    }
+
     fn drain_inbox(&self, py: Python<'_>) {
         let entries = self.inbox.take();
-        self.metrics.threadsafe_calls.add(entries.len() as u64);
         self.state(py, |state| state.ready.extend(entries));
     }
 

@@ -87,6 +87,7 @@ impl FastMethod<LoopCore> for CallSoonThreadsafe {
             return None;
         }
         let (callback, rest) = arguments.positional().split_first()?;
+        slf.get().count_threadsafe_call();
         Some(LoopCore::queue_callback(slf, *callback, rest))
     }
 
@@ -105,6 +106,7 @@ impl FastMethod<LoopCore> for CallSoonThreadsafe {
             Some(safe) => (Entry::Foreign(safe.clone_ref(py).into_any()), safe.into_any()),
             None => (Entry::Handle(handle.clone_ref(py)), handle.into_any()),
         };
+        this.count_threadsafe_call();
         this.push(py, entry);
         Ok(handle)
     }

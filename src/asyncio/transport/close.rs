@@ -39,6 +39,7 @@ impl StreamTransport {
     pub fn connection_lost(slf: &Bound<'_, Self>, exception: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        this.event_loop.get().metrics.connections_closed.add(1);
         let outcome = endpoint::tell_lost(slf, exception);
         if let Some(fd) = this.inner.with(py, |inner| inner.lent.then_some(inner.registration.fd)) {
             // Whoever polls a descriptor that is closed would wait for ever, or for somebody else's events.

@@ -155,7 +155,10 @@ impl Listener {
                 return Ok(());
             }
             match socket::accept(this.fd) {
-                Ok((fd, peer)) => Self::accepted(slf, event_loop, fd, &peer)?,
+                Ok((fd, peer)) => {
+                    event_loop.get().metrics.connections_accepted.add(1);
+                    Self::accepted(slf, event_loop, fd, &peer)?;
+                }
                 Err(error) if error.errno == libc::ECONNABORTED => {}
                 Err(error) if error.would_block() => return Ok(()),
                 Err(error) if error.out_of_descriptors_or_memory() => return Self::starve(slf, event_loop, &error),
@@ -253,6 +256,7 @@ impl Listener {
     fn starve(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>, error: &engine::Error) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        event_loop.get().metrics.accept_pauses.add(1);
         this.state.with(py, |state| state.starved = true);
         let waiting = slf.clone().unbind();
         event_loop.get().state(py, |state| state.starved.push(waiting));

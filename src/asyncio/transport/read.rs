@@ -202,6 +202,7 @@ impl StreamTransport {
 
     /// A read that filled its buffer, or came before an announced end, is followed by another one in the next turn.
     fn after_read(slf: &Bound<'_, Self>, count: usize, capacity: usize) {
+        slf.get().event_loop.get().metrics.bytes_received.add(count as u64);
         let more = slf.get().inner.with(slf.py(), |inner| {
             inner.read_size.record(count, capacity);
             inner.readable = count == capacity || inner.end_announced;

@@ -71,6 +71,7 @@ impl StreamTransport {
         };
         let this = Self { event_loop: event_loop.clone().unbind(), inner: LoopOwned::new(inner) };
         let transport = new_with_dict(py, this)?;
+        event_loop.get().metrics.connections_opened.add(1);
         // Nagle's algorithm costs latency; not every stream socket knows it (Unix sockets do not).
         let _ = socket::set_nodelay(parts.fd);
         if let Some(server) = parts.server {

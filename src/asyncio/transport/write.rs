@@ -21,6 +21,7 @@ use pyo3::Borrowed;
 use super::endpoint::{self, call_flow, queue_event, warn_of_write_after_loss};
 use super::stream::{Inner, StreamTransport};
 use crate::engine;
+use crate::engine::metrics::Count;
 use crate::engine::reactor::Readiness;
 use crate::engine::stream::{DrainedAction, EofAction};
 use crate::engine::sys::socket;
@@ -146,7 +147,7 @@ impl Inner {
     }
 
     #[inline]
-    fn write(&mut self, data: &mut impl Outgoing, epoch: Option<u64>) -> Written {
+    fn write(&mut self, data: &mut impl Outgoing, epoch: Option<u64>, sent: &Count) -> Written {
         let bytes = data.as_slice();
         let length = bytes.len();
         if let Some(refused) = self.check_writable(bytes.is_empty()) {
@@ -155,8 +156,13 @@ impl Inner {
         let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch));
         if self.queue.is_empty() && !hold {
             match socket::send(self.registration.fd, bytes) {
-                Ok(count) if count == length => return Written::Done,
-                Ok(count) => self.push(data, count),
+                Ok(count) => {
+                    sent.add(count as u64);
+                    if count == length {
+                        return Written::Done;
+                    }
+                    self.push(data, count);
+                }
                 Err(error) if error.would_block() => self.push(data, 0),
                 Err(error) => return Written::Failed(error),
             }
@@ -187,7 +193,7 @@ impl Inner {
         self.queue.push_from(chunk, start);
     }
 
-    fn send_queued(&mut self) -> Sent {
+    fn send_queued(&mut self, sent: &Count) -> Sent {
         let mut budget = BYTES_PER_TURN;
         while !self.queue.is_empty() {
             let fd = self.registration.fd;
@@ -201,6 +207,7 @@ impl Inner {
             });
             match outcome {
                 Ok(count) => {
+                    sent.add(count as u64);
                     self.queue.advance(count);
                     if count < offered {
                         return Sent::Blocked;
@@ -233,7 +240,7 @@ impl StreamTransport {
         let event_loop = this.event_loop.get();
         // Outside of the loop's callbacks nobody would flush what is held.
         let epoch = event_loop.runs_here().then(|| event_loop.epoch());
-        let written = this.inner.with(py, |inner| inner.write(&mut data, epoch));
+        let written = this.inner.with(py, |inner| inner.write(&mut data, epoch, &event_loop.metrics.bytes_sent));
         match written {
             Written::Done => Ok(()),
             other => Self::after_write(slf, other, "write()", "write"),
@@ -247,7 +254,7 @@ impl StreamTransport {
         let event_loop = this.event_loop.get();
         let epoch = event_loop.runs_here().then(|| event_loop.epoch());
         let mut records = Some(records);
-        let written = this.inner.with(py, |inner| inner.write(&mut records, epoch));
+        let written = this.inner.with(py, |inner| inner.write(&mut records, epoch, &event_loop.metrics.bytes_sent));
         Self::after_write(slf, written, "write()", "write")?;
         Ok(records)
     }
@@ -335,7 +342,7 @@ impl StreamTransport {
             if inner.life.is_lost() || inner.blocked {
                 return None;
             }
-            let sent = inner.send_queued();
+            let sent = inner.send_queued(&slf.get().event_loop.get().metrics.bytes_sent);
             inner.blocked = matches!(sent, Sent::Blocked | Sent::TurnIsOver);
             let pause = inner.blocked && inner.flow.after_push(inner.queue.len_bytes());
             Some((sent, pause))
@@ -381,7 +388,7 @@ impl StreamTransport {
             if inner.life.is_lost() || !inner.blocked {
                 return None;
             }
-            let sent = inner.send_queued();
+            let sent = inner.send_queued(&slf.get().event_loop.get().metrics.bytes_sent);
             let resume = !matches!(sent, Sent::Failed(_)) && inner.flow.after_drain(inner.queue.len_bytes());
             let context = inner.write_context.as_ref().map(|context| context.clone_ref(py));
             if matches!(sent, Sent::All) {

@@ -20,6 +20,12 @@ impl Count {
         self.set(self.get().wrapping_add(more));
     }
 
+    /// As `add`, for a number that several threads change at the same time; all of them must use this.
+    #[inline]
+    pub fn add_together(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
     #[inline]
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
@@ -38,7 +44,7 @@ pub struct Metrics {
     pub io_events: Count,
     pub timers_fired: Count,
     pub timers_cancelled: Count,
-    /// Calls from other threads that were taken out of the inbox.
+    /// Calls of `call_soon_threadsafe`.
     pub threadsafe_calls: Count,
     /// Times that the loop was woken from its sleep by another thread.
     pub wakeups: Count,

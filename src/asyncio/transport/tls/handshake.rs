@@ -71,6 +71,7 @@ impl TlsConnection {
         if !expected {
             return Ok(());
         }
+        this.event_loop.get().metrics.tls_handshakes.add(1);
         let extra = match Self::describe(slf) {
             Ok(extra) => extra,
             Err(error) => return Self::handshake_failed(slf, error),
