@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -60,20 +61,16 @@ def looked_at(process, command):
 
 
 def test_ps_lists_the_tasks_and_who_waits_for_them(process):
-    lines = looked_at(process, "ps").splitlines()
+    lines = [line for line in looked_at(process, "ps").splitlines() if line.startswith(str(process.pid))]
+    rows = {re.split(r"\s{2,}", line)[2]: line for line in lines}
     waiters = {
-        "at the root": None,
+        "at the root": "",
         "in the middle": "at the root",
         "the first leaf": "in the middle",
         "the second leaf": "in the middle",
     }
-    for name, waiter in waiters.items():
-        (line,) = (
-            (line for line in lines if line.split("0x")[1].split(maxsplit=1)[1].startswith(name))
-            if (lines := [line for line in lines if "0x" in line])
-            else ()
-        )
-        assert waiter is None or line.rstrip().split("  ")[-2].strip() == waiter or waiter in line
+    assert rows.keys() == waiters.keys()
+    assert all(waiter in rows[name] for name, waiter in waiters.items())
     assert process.poll() is None
 
 
