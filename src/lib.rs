@@ -19,25 +19,18 @@ mod py;
 /// `ironloop._native`: the native classes, and nothing that a program needs to name itself.
 #[cfg(feature = "python")]
 #[pyo3::pymodule(gil_used = false)]
-mod _native {
+fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
     use pyo3::prelude::*;
 
-    #[pymodule_export]
-    use crate::asyncio::event_loop::LoopCore;
-    #[pymodule_export]
+    use crate::asyncio::event_loop::{self, LoopCore};
     use crate::asyncio::handle::{Handle, TimerHandle};
-    #[pymodule_export]
+    use crate::asyncio::transport;
     use crate::asyncio::transport::datagram::DatagramTransport;
-    #[pymodule_export]
     use crate::asyncio::transport::listener::Listener;
-    #[pymodule_export]
     use crate::asyncio::transport::pipe::{reading::ReadPipeTransport, writing::WritePipeTransport};
-    #[pymodule_export]
     use crate::asyncio::transport::stream::StreamTransport;
-    #[pymodule_export]
-    use crate::asyncio::transport::tls::connection::TlsConnection;
-    #[pymodule_export]
-    use crate::asyncio::transport::tls::transport::TlsTransport;
+    use crate::asyncio::transport::tls::{connection::TlsConnection, transport::TlsTransport};
+    use crate::py::class::install_finalizer;
 
     /// How TLS records are made: ("direct", "") by libssl itself, or ("fallback", why) by `ssl.SSLObject`.
     #[pyfunction]
@@ -48,27 +41,35 @@ mod _native {
         }
     }
 
-    #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        use crate::asyncio::{event_loop, transport};
-        use crate::py::class::install_finalizer;
+    let py = module.py();
+    // Before any class is made: there is one of each per process, made from this interpreter's `asyncio`.
+    crate::py::interpreter::require_main(py)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(tls_backend, module)?)?;
+    module.add_class::<LoopCore>()?;
+    module.add_class::<Handle>()?;
+    module.add_class::<TimerHandle>()?;
+    module.add_class::<DatagramTransport>()?;
+    module.add_class::<Listener>()?;
+    module.add_class::<ReadPipeTransport>()?;
+    module.add_class::<WritePipeTransport>()?;
+    module.add_class::<StreamTransport>()?;
+    module.add_class::<TlsConnection>()?;
+    module.add_class::<TlsTransport>()?;
 
-        let py = module.py();
-        crate::py::imports::imports(py)?;
-        event_loop::discarded::learn(py)?;
-        event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
-        event_loop::observe::add_to(&py.get_type::<LoopCore>())?;
-        crate::asyncio::handle::set_up(py)?;
-        transport::stream::add_methods(&py.get_type::<StreamTransport>())?;
-        transport::datagram::add_methods(&py.get_type::<DatagramTransport>())?;
-        transport::pipe::writing::add_methods(&py.get_type::<WritePipeTransport>())?;
-        install_finalizer::<StreamTransport>(&py.get_type::<StreamTransport>());
-        install_finalizer::<DatagramTransport>(&py.get_type::<DatagramTransport>());
-        install_finalizer::<ReadPipeTransport>(&py.get_type::<ReadPipeTransport>());
-        install_finalizer::<WritePipeTransport>(&py.get_type::<WritePipeTransport>());
-        transport::tls::transport::add_methods(&py.get_type::<TlsTransport>())?;
-        install_finalizer::<TlsTransport>(&py.get_type::<TlsTransport>());
-        Ok(())
-    }
+    crate::py::imports::imports(py)?;
+    event_loop::discarded::learn(py)?;
+    event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
+    event_loop::observe::add_to(&py.get_type::<LoopCore>())?;
+    crate::asyncio::handle::set_up(py)?;
+    transport::stream::add_methods(&py.get_type::<StreamTransport>())?;
+    transport::datagram::add_methods(&py.get_type::<DatagramTransport>())?;
+    transport::pipe::writing::add_methods(&py.get_type::<WritePipeTransport>())?;
+    install_finalizer::<StreamTransport>(&py.get_type::<StreamTransport>());
+    install_finalizer::<DatagramTransport>(&py.get_type::<DatagramTransport>());
+    install_finalizer::<ReadPipeTransport>(&py.get_type::<ReadPipeTransport>());
+    install_finalizer::<WritePipeTransport>(&py.get_type::<WritePipeTransport>());
+    transport::tls::transport::add_methods(&py.get_type::<TlsTransport>())?;
+    install_finalizer::<TlsTransport>(&py.get_type::<TlsTransport>());
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
 import os
@@ -109,6 +110,14 @@ def test_calls_from_a_wrong_thread_are_caught(loop):
     thread.join()
     assert len(caught) == 3
     assert all("Non-thread-safe operation" in text for text in caught)
+
+
+def test_a_call_without_any_python_frame_does_no_harm(loop):
+    """A thread without code of Python's calls straight into the loop, which notes the caller's stack in debug mode."""
+    loop.set_debug(True)
+    for _ in range(10):
+        _thread.start_new_thread(loop.call_soon_threadsafe, (loop.stop,))
+        loop.run_forever()
 
 
 def test_what_is_no_callback_is_refused(loop):

@@ -5,109 +5,122 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import threading
 
 import pytest
 
+from tests.support.meddling import descriptors_of_another_thread
 from tests.support.protocols import Recorder, close_all, connected_pair
 
 
-def test_an_event_of_a_descriptor_that_was_closed_in_the_same_turn_is_dropped(run, loop):
-    """Two sockets are ready; the first one's callback closes the second, and a new one takes its number."""
+@pytest.mark.parametrize("stale", ["data", "end", "room"])
+@pytest.mark.parametrize("successor", ["watched", "transport"])
+def test_an_event_of_a_descriptor_that_was_closed_in_the_same_turn_is_dropped(run, loop, stale, successor):
+    """Two sockets have events. Whichever is first closes the other, whose number goes to a new connection at once."""
 
     async def main():
-        one, one_peer = socket.socketpair()
-        two, two_peer = socket.socketpair()
-        for sock in (one, two):
+        pairs = [socket.socketpair() for _ in range(2)]
+        for sock, _ in pairs:
             sock.setblocking(False)
-        number = two.fileno()
-        replaced = []
-        seen = []
+        successors, seen, received = [], [], loop.create_future()
+        remove = loop.remove_writer if stale == "room" else loop.remove_reader
 
-        def first():
-            one.recv(100)
-            if replaced:
-                return
-            loop.remove_reader(two)
-            two.close()
-            new, new_peer = socket.socketpair()
-            assert number in (new.fileno(), new_peer.fileno())
-            if new.fileno() != number:
-                new, new_peer = new_peer, new
-            new.setblocking(False)
-            replaced.extend((new, new_peer))
-            loop.add_reader(new, lambda: seen.append(new.recv(100)))
+        def ready(me, other):
+            seen.append(me)
+            remove(me)
+            if remove(other):
+                number = other.fileno()
+                other.close()
+                successors.extend(numbered_pair(number))
+                begin(successors[0])
 
-        loop.add_reader(one, first)
-        loop.add_reader(two, lambda: seen.append(two.recv(100)))
-        one_peer.send(b"x")
-        two_peer.send(b"old")
+        def begin(sock):
+            sock.setblocking(False)
+            if successor == "watched":
+                loop.add_reader(sock, lambda: received.set_result(sock.recv(100)))
+            else:
+                loop.create_task(loop.create_connection(lambda: protocol, sock=sock))
+
+        protocol = Recorder()
+        for (sock, peer), (other, _) in zip(pairs, reversed(pairs), strict=True):
+            (loop.add_writer if stale == "room" else loop.add_reader)(sock, ready, sock, other)
+            peer.close() if stale == "end" else peer.send(b"old")
         for _ in range(5):
             await asyncio.sleep(0.001)
-        assert b"old" not in seen or not replaced
-        before = list(seen)
-        if replaced:
-            replaced[1].send(b"new")
-            for _ in range(5):
-                await asyncio.sleep(0.001)
-            assert seen == [*before, b"new"]
-            loop.remove_reader(replaced[0])
+        assert len(seen) == 1
+        assert not received.done()
+        successors[1].send(b"new")
+        if successor == "watched":
+            assert await received == b"new"
+            loop.remove_reader(successors[0])
         else:
-            loop.remove_reader(two)
-        loop.remove_reader(one)
-        for sock in (one, one_peer, two, two_peer, *replaced):
+            assert await protocol.received(3) == b"new"
+            assert protocol.events == ["made", "data"]
+            await close_all(protocol)
+        for sock in (*successors, *(sock for pair in pairs for sock in pair)):
             sock.close()
 
     run(main)
 
 
-def test_no_byte_reaches_another_protocol_while_numbers_are_used_again(run, loop):
-    """Connections with payloads of their own come, are aborted and go, while a thread opens and closes files."""
+def numbered_pair(number):
+    """A pair of connected sockets, the first of which has the descriptor `number`, which is the lowest that is free."""
+    left, right = socket.socketpair()
+    assert number in (left.fileno(), right.fileno())
+    return (left, right) if left.fileno() == number else (right, left)
+
+
+def test_events_of_a_connection_that_another_one_aborts_in_the_same_turn_are_dropped(run, loop):
+    """Many have data at once; the first that is called aborts the others."""
 
     async def main():
-        stop = threading.Event()
-
-        def open_and_close():
-            while not stop.is_set():
-                fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(5)]
-                for fd in fds:
-                    os.close(fd)
-
-        class EchoOne(asyncio.Protocol):
-            def connection_made(self, transport):
-                self.transport = transport
-
+        class Aborting(Recorder):
             def data_received(self, data):
-                self.transport.write(data)
+                super().data_received(data)
+                for other in peers:
+                    if other is not self:
+                        other.transport.abort()
 
-        server = await loop.create_server(EchoOne, "127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
-        thread = threading.Thread(target=open_and_close)
-        thread.start()
-        try:
+        peers, clients = [], []
+        for _ in range(10):
+            client, peer = socket.socketpair()
+            peer.setblocking(False)
+            clients.append(client)
+            peers.append((await loop.create_connection(Aborting, sock=peer))[1])
+        for client in clients:
+            client.send(b"old")
+        while sum(peer.lost.done() for peer in peers) < 9:
+            await asyncio.sleep(0)
+        (first,) = (peer for peer in peers if peer.data)
+        assert all(peer.events == ["made", "lost"] for peer in peers if peer is not first)
+        assert first.events == ["made", "data"]
+        await close_all(first)
+        for client in clients:
+            client.close()
 
-            async def client(number):
-                payload = b"%08d" % number
-                reader, writer = await asyncio.open_connection(*address)
-                writer.write(payload * 10)
-                if number % 3 == 0:
+    run(main)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_a_cancelled_connect_closes_the_socket_that_it_was_given_and_no_other(run, loop, turns):
+    """However far it got, and although another thread opens and closes descriptors all the time."""
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as listener, descriptors_of_another_thread():
+            for _ in range(100):
+                sock = socket.create_connection(listener.getsockname())
+                listener.accept()[0].close()
+                sock.setblocking(False)
+                task = loop.create_task(loop.create_connection(Recorder, sock=sock))
+                for _ in range(turns):
                     await asyncio.sleep(0)
-                    writer.transport.abort()
-                    return
-                got = await reader.readexactly(80)
-                assert got == payload * 10
-                if number % 3 == 1:
-                    writer.transport.abort()
-                else:
-                    writer.close()
-
-            for start in range(0, 600, 30):
-                await asyncio.gather(*(client(start + offset) for offset in range(30)))
-        finally:
-            stop.set()
-            thread.join()
-        await close_all(server)
-        await asyncio.sleep(0.01)
+                task.cancel()
+                await asyncio.wait([task])
+                if not turns:
+                    sock.close()  # nothing has started
+                if not task.cancelled():
+                    task.result()[0].close()
+                while sock.fileno() != -1:
+                    await asyncio.sleep(0)
 
     run(main)
 

@@ -53,7 +53,7 @@ def _dispositions():
     assert signal.set_wakeup_fd(-1) == -1
 
 
-# Row 80: add_signal_handler and remove_signal_handler
+# add_signal_handler and remove_signal_handler
 
 
 @pytest.mark.parametrize("number", USED)
@@ -236,7 +236,7 @@ def test_a_closed_loop_has_no_handlers(loop):
         loop.add_signal_handler(signal.SIGUSR1, print)
 
 
-# Row 80: the wakeup descriptor
+# The wakeup descriptor
 
 
 @pytest.fixture
@@ -304,7 +304,7 @@ def test_a_refused_handler_takes_no_wakeup_descriptor(loop):
     assert signal.set_wakeup_fd(-1) == -1
 
 
-# Row 79: handlers of Python, set with signal.signal
+# Handlers of Python, set with signal.signal
 
 
 @pytest.fixture
@@ -409,7 +409,7 @@ def test_a_signal_that_another_thread_gets_wakes_the_loop(loop_name):
     assert done.stdout.split() == ["stopped"], done.stderr
 
 
-# Row 78: Ctrl-C
+# Ctrl-C
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -502,7 +502,7 @@ def test_ctrl_c_cancels_the_main_task_of_a_runner(loop_name):
     assert done.stdout.split() == ["cancelled", "interrupted"], done.stderr
 
 
-# Row 81: SIGTERM while a server is serving
+# SIGTERM while a server is serving
 
 SERVER = """
 async def echo(reader, writer):
@@ -555,7 +555,7 @@ def test_sigterm_stops_a_server_that_is_serving_without_losing_an_answer(loop_na
     assert (process.returncode, out, err) == (0, "stopped closed closed closed\n", "")
 
 
-# Row 82: many signals, and children
+# Many signals, and children
 
 
 def test_fifty_signals_one_after_the_other_are_fifty_calls(run, loop):

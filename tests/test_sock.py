@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 
@@ -136,6 +137,102 @@ def test_a_cancelled_accept_leaves_the_connection_to_the_next_one(run, loop):
                 conn.close()
 
     run(main)
+
+
+@pytest.fixture
+def careful(loop_name):
+    if loop_name == "asyncio":
+        pytest.skip("CPython's loop loses what comes as the call is cancelled")
+
+
+@pytest.mark.usefixtures("careful")
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_connection_that_comes_as_an_accept_is_cancelled_is_not_lost(run, loop, turns):
+    """Either the one that was cancelled has it, or the next one gets it."""
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            task = asyncio.create_task(loop.sock_accept(listener))
+            await asyncio.sleep(0)
+            with socket.create_connection(listener.getsockname()) as client:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+                conn, address = await (loop.sock_accept(listener) if task.cancelled() else task)
+                assert address == client.getsockname()
+                conn.close()
+
+    run(main)
+
+
+@pytest.mark.usefixtures("careful")
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("into", [False, True])
+def test_data_that_comes_as_a_receive_is_cancelled_is_not_lost(run, loop, pair, turns, into):
+    left, right = pair
+    buffer = bytearray(10)
+
+    async def receive():
+        if into:
+            return bytes(buffer[: await loop.sock_recv_into(left, buffer)])
+        return await loop.sock_recv(left, 10)
+
+    async def main():
+        task = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        right.send(b"kept")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert await (receive() if task.cancelled() else task) == b"kept"
+
+    run(main)
+
+
+def test_a_cancelled_connect_frees_the_number_at_once(run, loop, reports):
+    """The socket can be closed, and the number of another one watched, as soon as the cancellation is seen."""
+
+    async def main():
+        with full_listener() as listener:
+            for turns in range(4):
+                sock = socket.socket()
+                sock.setblocking(False)
+                number = sock.fileno()
+                task = asyncio.create_task(loop.sock_connect(sock, listener.getsockname()))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                assert not task.done()
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert loop.remove_writer(sock) is False
+                sock.close()
+                left, right = socket.socketpair()
+                with left, right:
+                    left.setblocking(False)
+                    assert number in (left.fileno(), right.fileno())
+                    writable = loop.create_future()
+                    loop.add_writer(number, lambda writable=writable: writable.done() or writable.set_result(None))
+                    await writable
+                    assert loop.remove_writer(number) is True
+
+    run(main)
+    assert reports == []
+
+
+@contextlib.contextmanager
+def full_listener():
+    """A listening socket whose backlog is full: connecting to it takes a second at least (tcp_syn_retries, tcp(7))."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(listener.getsockname())
+        yield listener
 
 
 def test_a_reused_descriptor_number_gets_its_own_data(run, loop):

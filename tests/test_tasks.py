@@ -278,6 +278,25 @@ def test_a_task_group_waits_and_cancels(run):
     run(main)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
+def test_a_task_group_hands_on_names_and_contexts(run):
+    variable = contextvars.ContextVar("variable", default=0)
+
+    async def change():
+        variable.set(variable.get() + 1)
+        return asyncio.current_task().get_name()
+
+    async def main():
+        context = contextvars.copy_context()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(change(), name=f"number {n}", context=context) for n in range(3)]
+        assert [task.result() for task in tasks] == ["number 0", "number 1", "number 2"]
+        assert context[variable] == 3
+        assert variable.get() == 0
+
+    run(main)
+
+
 def test_timeouts_and_waits(run):
     async def main():
         with pytest.raises(asyncio.TimeoutError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import inspect
 import socket
 import sys
 
@@ -321,6 +322,38 @@ def test_serve_forever_serves_until_it_is_cancelled(run, loop):
         with pytest.raises(asyncio.CancelledError):
             await task
         assert not server.is_serving()
+
+    run(main)
+
+
+def test_serve_forever_that_is_cancelled_returns_although_clients_are_connected(run, loop):
+    """Up to Python 3.12.0 the clients stay; since gh-123720 they are closed; between the two it waits for them."""
+    closes = "close_clients" in inspect.getsource(asyncio.Server.serve_forever)
+    if not closes and sys.version_info >= (3, 12, 1):
+        pytest.skip("serve_forever() of this version waits for the clients")
+
+    async def main():
+        server = await loop.create_server(Echo, "127.0.0.1", 0, start_serving=False)
+        task = asyncio.ensure_future(server.serve_forever())
+        await asyncio.sleep(0)
+        address = server.sockets[0].getsockname()
+        clients = [(await loop.create_connection(Recorder, *address))[1] for _ in range(3)]
+        for client in clients:
+            client.transport.write(b"1")
+            await client.received(1)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert not server.is_serving()
+        with pytest.raises(ConnectionRefusedError):
+            await loop.create_connection(Recorder, *address)
+        for client in clients:
+            if closes:
+                assert await client.lost is None
+            else:
+                client.transport.write(b"2")
+                assert await client.received(2) == b"12"
+                await close_all(client)
 
     run(main)
 

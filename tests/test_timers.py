@@ -48,6 +48,28 @@ def test_a_timer_sees_a_clock_that_is_not_before_its_time(loop):
     assert min(seen) >= -1e-9
 
 
+def test_deadlines_less_than_a_millisecond_apart_are_told_apart(loop, loop_name):
+    """The loop does not sleep until the millisecond is full, after which both would be due in one turn."""
+    if loop_name == "asyncio" and sys.version_info < (3, 15):
+        pytest.skip("CPython's selector rounds up to milliseconds")
+    apart = 0
+
+    def fire(deadlines, fired):
+        fired.append(loop.time())
+        if len(deadlines) == len(fired):
+            loop.stop()
+
+    for _ in range(200):
+        start = loop.time()
+        deadlines, fired = (start + 0.0002, start + 0.0008), []
+        for when in deadlines:
+            loop.call_at(when, fire, deadlines, fired)
+        loop.run_forever()
+        # Had one turn run both, it would have begun after the second deadline.
+        apart += fired[0] < deadlines[1]
+    assert apart > 0, "in 200 tries"
+
+
 def test_timers_fire_in_the_order_of_their_deadlines(loop):
     seen = []
     now = loop.time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import gc
 import hashlib
@@ -93,6 +94,27 @@ def test_what_is_changed_after_the_write_arrives_as_it_was(run, kind, loop_name)
         client.transport.write(original if kind is bytearray else memoryview(original))
         original[:] = bytes(len(original))
         peer.transport.resume_reading()
+        assert await peer.received(len(expected)) == expected
+        await close_all(client, peer, server)
+
+    run(main)
+
+
+@pytest.mark.parametrize("method", ["write", "writelines"])
+@pytest.mark.parametrize("code", ["I", "Q", "H"])
+def test_a_view_of_wide_items_that_the_socket_takes_in_parts_arrives_exactly(run, method, code, loop_name):
+    if loop_name == "asyncio" and method == "write" and sys.version_info < (3, 12):
+        pytest.skip("before Python 3.12 CPython's transport ends the connection with an error")
+
+    async def main():
+        client, peer, server = await connected_pair(Recorder, Paused)
+        view = memoryview(array.array(code, range(60_000)))
+        expected = bytes(view)
+        for _ in range(40):
+            client.transport.write(view) if method == "write" else client.transport.writelines([view, b"-"])
+        assert client.transport.get_write_buffer_size() > 0
+        peer.transport.resume_reading()
+        expected = expected * 40 if method == "write" else (expected + b"-") * 40
         assert await peer.received(len(expected)) == expected
         await close_all(client, peer, server)
 

@@ -8,6 +8,8 @@ import socket
 
 import pytest
 
+from tests.support.protocols import Echo, Recorder, close_all, connected_pair
+
 
 @pytest.fixture
 def pair():
@@ -130,21 +132,20 @@ def test_a_regular_file_cannot_be_polled(loop, tmp_path):
         loop.add_reader(file, print)
 
 
-def test_the_descriptor_of_a_transport_is_taken(run, loop):
+def test_the_descriptor_of_a_transport_is_taken_and_the_transport_unharmed(run, loop):
     async def main():
-        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
-        fd = transport.get_extra_info("socket").fileno()
+        client, peer, server = await connected_pair(Recorder, Echo)
+        fd = client.transport.get_extra_info("socket").fileno()
         for method in (loop.add_reader, loop.add_writer):
             with pytest.raises(RuntimeError, match=f"File descriptor {fd} is used by transport"):
                 method(fd, print)
         for method in (loop.remove_reader, loop.remove_writer):
             with pytest.raises(RuntimeError, match="is used by transport"):
                 method(fd)
-        assert not transport.is_closing()
-        transport.close()
-        server.close()
-        await asyncio.sleep(0.01)
+        message = bytes(1_000_000)
+        client.transport.write(message)
+        assert await client.received(len(message)) == message
+        await close_all(client, peer, server)
 
     run(main)
 

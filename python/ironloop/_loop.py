@@ -24,7 +24,7 @@ from asyncio import base_events
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _executor, _native, _report, _resolve, _tls
+from . import _executor, _native, _receive, _report, _resolve, _tls
 from ._subprocess import ProcessTransport
 from ._watchdog import Watchdog
 
@@ -240,6 +240,25 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
             await _executor.shut_down(self, self._default_executor, *args, **kwargs)
         else:
             await super().shutdown_default_executor(*args, **kwargs)
+
+    # Plain sockets
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """Accept a connection: (socket, address). If this is cancelled, the next call gets the connection."""
+        _receive.check(self, sock)
+        conn, address = await _receive.when_readable(self, sock, sock.accept)
+        conn.setblocking(False)
+        return conn, address
+
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        """Receive up to `n` bytes; none at the end of the stream. If this is cancelled, nothing was received."""
+        _receive.check(self, sock)
+        return cast(bytes, await _receive.when_readable(self, sock, sock.recv, n))
+
+    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
+        """Receive into `buf`, and return how many bytes. If this is cancelled, nothing was received."""
+        _receive.check(self, sock)
+        return cast(int, await _receive.when_readable(self, sock, sock.recv_into, buf))
 
     # Transports; a context is what CPython passes since 3.15, the one that they keep
 

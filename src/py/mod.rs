@@ -8,6 +8,7 @@ pub mod call;
 pub mod class;
 pub mod error;
 pub mod imports;
+pub mod interpreter;
 pub mod loop_owned;
 pub mod method;
 pub mod originals;

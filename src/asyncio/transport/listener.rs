@@ -18,7 +18,6 @@ use super::info::{self, Address, Descriptor, Info};
 use super::start::{accepted_parts, Parts};
 use super::stream::StreamTransport;
 use super::tls::connection::{Settings, TlsConnection};
-use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::watchers::descriptor;
 use crate::asyncio::event_loop::{report, LoopCore};
@@ -62,8 +61,6 @@ struct Tls {
 struct ListenerState {
     token: Option<Token>,
     starved: bool,
-    /// What the last connections taught about how the protocol writes.
-    gather: Gather,
 }
 
 #[pymethods]
@@ -106,7 +103,7 @@ impl Listener {
                 }),
                 context,
                 transports_keep_context,
-                state: LoopOwned::new(ListenerState { token: None, starved: false, gather: Gather::default() }),
+                state: LoopOwned::new(ListenerState { token: None, starved: false }),
             },
         )?;
         Self::listen(&listener, event_loop)?;
@@ -220,10 +217,9 @@ impl Listener {
             None => protocol,
         };
         let server = this.server.as_ref().map(|server| server.clone_ref(py));
-        let gather = this.state.with(py, |state| state.gather);
         let context = this.transports_keep_context.then(|| context.clone_ref(py));
         let parts = if info::is_decodable(peer) {
-            accepted_parts(fd, Address::Raw(peer.clone()), protocol.unbind(), server, gather, context)
+            accepted_parts(fd, Address::Raw(peer.clone()), protocol.unbind(), server, context)
         } else {
             let number = fd.as_raw_fd();
             let socket = info::python_socket(py, fd)?;
@@ -239,7 +235,6 @@ impl Listener {
                 protocol: protocol.unbind(),
                 server,
                 info,
-                gather,
                 context,
             }
         };

@@ -29,7 +29,6 @@ pub struct Parts {
     pub protocol: Py<PyAny>,
     pub server: Option<Py<PyAny>>,
     pub info: Info,
-    pub gather: Gather,
     /// See `Inner::own_context`.
     pub context: Option<Py<PyAny>>,
 }
@@ -49,7 +48,7 @@ impl StreamTransport {
             queue: WriteQueue::new(),
             flow: FlowControl::new(),
             read_size: ReadSize::new(),
-            gather: parts.gather,
+            gather: Gather::default(),
             registration: Registration::new(parts.fd),
             descriptor: parts.descriptor,
             protocol: Some(parts.protocol),
@@ -122,7 +121,6 @@ pub fn accepted_parts(
     peer: Address,
     protocol: Py<PyAny>,
     server: Option<Py<PyAny>>,
-    gather: Gather,
     context: Option<Py<PyAny>>,
 ) -> Parts {
     let number = fd.as_raw_fd();
@@ -133,7 +131,6 @@ pub fn accepted_parts(
         protocol,
         server,
         info: Info { local, peer: Some(peer), ..Info::default() },
-        gather,
         context,
     }
 }

@@ -203,7 +203,6 @@ impl StreamTransport {
             protocol: protocol.clone().unbind(),
             server: server.map(|server| server.clone().unbind()),
             info: Info { local, peer, extra, ..Info::default() },
-            gather: Gather::default(),
             context,
         };
         Self::start(event_loop, parts, waiter.filter(|waiter| !waiter.is_none()))

@@ -60,11 +60,6 @@ impl Gather {
         }
         self.writes > 1 || self.patience > 0
     }
-
-    /// What a new connection of the same listener starts with.
-    pub fn lesson(self) -> Self {
-        Self { patience: if self.writes > 1 { PATIENCE } else { self.patience }, ..Self::default() }
-    }
 }
 
 /// What can be sent: the user's data, or records of a TLS connection.
