@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import ssl
 import sys
 import warnings
@@ -12,6 +13,9 @@ import pytest
 
 from tests.support.protocols import Echo, Recorder, close_all
 from tests.tls.peers import ManualPeer, connect, connected_pair, serve
+
+#: The state of a socket whose peer has closed, as the kernel numbers it (include/net/tcp_states.h).
+CLOSE_WAIT = 8
 
 
 class Paused(Recorder):
@@ -78,6 +82,92 @@ def test_an_end_without_close_notify_is_seen_after_a_pause(run, tls, modern):
         assert await protocol.lost is None
         assert bytes(protocol.data) == b"last words"
         assert protocol.events == ["made", "data", "eof", "lost"]
+        manual.close()
+        await close_all(server)
+
+    run(main)
+
+
+class Sipping(Paused):
+    """Pauses after each piece."""
+
+    def data_received(self, data):
+        super().data_received(data)
+        self.transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self.transport.resume_reading)
+
+
+def test_everything_before_the_end_arrives_if_the_protocol_pauses_after_each_piece(run, tls, modern):
+    data = bytes(range(256)) * 800
+
+    async def main():
+        manual, protocol, server = await with_manual_client(tls, Sipping)
+        await manual.send(data)
+        manual.end()
+        protocol.transport.resume_reading()
+        assert await protocol.lost is None
+        assert bytes(protocol.data) == data
+        assert protocol.events[-2:] == ["eof", "lost"]
+        manual.close()
+        await close_all(server)
+
+    run(main)
+
+
+@pytest.mark.parametrize("close_notify", [False, True])
+def test_everything_before_the_end_arrives_through_a_small_buffer(run, tls, close_notify, better):
+    """Of which CPython's protocol delivers one buffer."""
+    data = bytes(range(256)) * 80
+
+    class Small(asyncio.BufferedProtocol):
+        def __init__(self):
+            self.lost, self.made = (asyncio.get_running_loop().create_future() for _ in range(2))
+            self.buffer, self.data = bytearray(1000), b""
+
+        def connection_made(self, transport):
+            self.transport = transport
+            transport.pause_reading()
+            self.made.set_result(None)
+
+        def get_buffer(self, hint):
+            return self.buffer
+
+        def buffer_updated(self, count):
+            self.data += self.buffer[:count]
+
+        def connection_lost(self, exc):
+            self.lost.set_result(exc)
+
+    async def main():
+        manual, protocol, server = await with_manual_client(tls, Small)
+        await manual.send(data)
+        if close_notify:
+            await manual.send_close_notify()
+        manual.end()
+        protocol.transport.resume_reading()
+        assert await protocol.lost is None
+        assert protocol.data == data
+        manual.close()
+        await close_all(server)
+
+    run(main)
+
+
+def test_close_ends_a_connection_at_its_end_whose_protocol_wants_no_more(run, tls, better):
+    """Which CPython's protocol would leave open until it reads again."""
+
+    async def main():
+        manual, protocol, server = await with_manual_client(tls, Paused)
+        await manual.send(b"not wanted")
+        manual.end()
+        sock = protocol.transport.get_extra_info("socket")
+        while sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != CLOSE_WAIT:
+            await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0.001)
+        protocol.transport.close()
+        assert await protocol.lost is None
+        assert not protocol.data
         manual.close()
         await close_all(server)
 

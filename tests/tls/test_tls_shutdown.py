@@ -230,6 +230,21 @@ def test_a_peer_that_closes_and_does_not_read_is_given_up(run, tls, request, loo
     run(main)
 
 
+def test_data_that_comes_after_close_is_told_as_the_error_that_it_is(run, tls, reports, modern):
+    async def main():
+        manual, protocol, server = await with_manual_client(tls)
+        protocol.transport.close()
+        await manual.send(b"too late")
+        error = await protocol.lost
+        assert isinstance(error, ssl.SSLError)
+        assert error.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
+        assert reports == []
+        manual.close()
+        await close_all(server)
+
+    run(main)
+
+
 @has_shutdown_timeout
 @pytest.mark.parametrize("paused", [False, True], ids=["reading", "paused"])
 @BOTH_VERSIONS

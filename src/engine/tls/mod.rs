@@ -79,6 +79,8 @@ pub enum CloseAction {
     Abort,
     /// Read what is there, then shut down.
     Flush,
+    /// What is there waits for a protocol that wants no more of it.
+    Shutdown,
 }
 
 /// See the module's documentation.
@@ -91,6 +93,8 @@ pub struct TlsCore {
     /// 1 and the writes since, once the connection below is lost or writes were refused.
     lost: u32,
     reading_paused: bool,
+    /// The last read has left something over.
+    undelivered: bool,
 }
 
 impl TlsCore {
@@ -176,6 +180,7 @@ impl TlsCore {
     /// The program closes the transport, or the peer has sent close_notify.
     pub fn close(&mut self) -> CloseAction {
         match self.state {
+            State::Flushing if self.eof => CloseAction::Shutdown,
             State::Unwrapped | State::Flushing | State::Shutdown => CloseAction::Nothing,
             State::Handshake => CloseAction::Abort,
             State::Wrapped => {
@@ -183,6 +188,20 @@ impl TlsCore {
                 CloseAction::Flush
             }
         }
+    }
+
+    pub fn read_begins(&mut self) {
+        self.undelivered = false;
+    }
+
+    /// The protocol has enough, or its buffer is full, and there may be more.
+    pub fn read_stopped_early(&mut self) {
+        self.undelivered = true;
+    }
+
+    /// What the peer sent before the end of the stream is not read yet: the protocol has enough for now.
+    pub fn flush_waits(&self) -> bool {
+        self.state == State::Flushing && self.eof && self.undelivered
     }
 
     /// What the peer sent before the end is read. False: the connection ended meanwhile.
@@ -322,6 +341,19 @@ mod tests {
         assert_eq!(reading.read_eof(), EofAction::Shutdown);
         reading.abort();
         assert_eq!(reading.read_eof(), EofAction::Nothing);
+    }
+
+    #[test]
+    fn what_came_before_the_end_of_the_stream_waits_for_a_protocol_that_has_enough() {
+        let mut core = wrapped();
+        core.read_stopped_early();
+        assert!(!core.flush_waits());
+        assert_eq!(core.read_eof(), EofAction::Flush);
+        assert!(core.flush_waits());
+        assert_eq!((core.drive(), core.close()), (Drive::Flush, CloseAction::Shutdown));
+        core.read_begins();
+        assert!(!core.flush_waits() && core.flushed());
+        assert_eq!(core.close(), CloseAction::Nothing);
     }
 
     #[test]

@@ -32,6 +32,7 @@ impl TlsConnection {
                 Self::start_shutdown_timer(slf)?;
                 Self::do_flush(slf)
             }
+            CloseAction::Shutdown => Self::write_and_shutdown(slf),
         }
     }
 
@@ -69,15 +70,15 @@ impl TlsConnection {
     /// Reads what the peer sent before the end, then says goodbye.
     pub fn do_flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::do_read(slf)?;
-        if slf.get().inner.with(slf.py(), |inner| inner.core.flushed()) {
+        if slf.get().inner.with(slf.py(), |inner| !inner.core.flush_waits() && inner.core.flushed()) {
             Self::do_shutdown(slf)
         } else {
-            // A callback has aborted the connection, or shut it down already.
+            // The next read comes back here; or a callback has aborted the connection, or shut it down already.
             Ok(())
         }
     }
 
-    /// The stream has ended while the connection was being flushed.
+    /// The stream has ended, or the program closes, while the connection was being flushed.
     pub fn write_and_shutdown(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::write_backlog(slf)?;
         slf.get().inner.with(slf.py(), |inner| inner.core.flushed());

@@ -329,7 +329,11 @@ impl RecordLayer for Attached<'_, '_> {
         match self.0 {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.shutdown())
-                .map_err(|failure| self.error(session, failure, object, |object| object.call_method0(name))),
+                // A second shutdown would fail for another reason: that the first one did.
+                .map_err(|failure| {
+                    let read = intern!(self.1, "read");
+                    self.error(session, failure, object, |object| object.call_method1(read, (1,)))
+                }),
             Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
         }
     }

@@ -74,11 +74,15 @@ impl TlsConnection {
         Self::control_reading(slf)
     }
 
-    /// How the protocol wants data, if it does.
+    /// How the protocol wants data, if it does; the read begins then.
     fn wants_data(&self, py: Python<'_>) -> Option<ProtocolKind> {
         self.inner.with(py, |inner| {
             let open = matches!(inner.core.state(), State::Wrapped | State::Flushing);
-            (open && !inner.core.is_reading_paused()).then_some(inner.kind)
+            let wanted = open && !inner.core.is_reading_paused();
+            if wanted {
+                inner.core.read_begins();
+            }
+            wanted.then_some(inner.kind)
         })
     }
 
@@ -96,7 +100,10 @@ impl TlsConnection {
                 Stop::Full => match this.wants_data(py) {
                     Some(ProtocolKind::Buffered) => return Self::read_into_buffer(slf),
                     Some(ProtocolKind::Streaming | ProtocolKind::Reader | ProtocolKind::Tls) => {}
-                    None => return Ok(()),
+                    None => {
+                        this.inner.with(py, |inner| inner.core.read_stopped_early());
+                        return Ok(());
+                    }
                 },
                 Stop::Closed => return Self::closed_by_peer(slf),
                 Stop::Failed(error) => return Err(error),
@@ -143,6 +150,7 @@ impl TlsConnection {
         let (count, stop) = decrypt(&this.records(py), memory.memory_uninit());
         memory.release(py);
         if matches!(stop, Stop::Full) {
+            this.inner.with(py, |inner| inner.core.read_stopped_early());
             // The next buffer is asked for in the next turn: the protocol has to empty this one first.
             LoopCore::schedule(this.event_loop.bind(py), slf.getattr(intern!(py, "_do_read"))?, None, None)?;
         }
@@ -200,7 +208,7 @@ impl TlsConnection {
             EofAction::Shutdown => Self::do_shutdown(slf),
         };
         match outcome {
-            Ok(()) => Ok(false),
+            Ok(()) => Ok(this.inner.with(py, |inner| inner.core.flush_waits())),
             Err(error) => {
                 if let Some(lower) = this.lower(py) {
                     lower.bind(py).call_method0(intern!(py, "close"))?;
