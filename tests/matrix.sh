@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # Builds and tests ironloop on every CPython that it finds, one after the other, a line for each:
 #
-#   tests/matrix.sh [-k EXPR] [--keep] [INTERPRETER...]
+#   tests/matrix.sh [-k EXPR] [-m EXPR] [--cpython] [--without VERSION] [--keep] [INTERPRETER...]
 #
 #   3.12.1    ok      1234 passed, 40 skipped
 #   3.13.15t  FAILED  3 failed, 1231 passed, 40 skipped (/.../target/matrix/3.13t.log)
 #   3.15.0b1  FAILED  build (/.../target/matrix/3.15.log)
 #
-#   -k EXPR   only the tests that match, as for pytest
-#   --keep    keep the virtual environments, and say where they are
-#   -h        this text
+#   -k EXPR            only the tests that match, as for pytest
+#   -m EXPR            only the tests with these marks, as for pytest
+#   --cpython          CPython's own tests of asyncio as well (tests/cpython), all of them
+#   --without VERSION  not on this one (3.11, 3.13t), which was tested otherwise
+#   --keep             keep the virtual environments, and say where they are
+#   -h                 this text
 #
 # Without INTERPRETER (a path, or a name on PATH) it takes each python3.N and python3.Nt, N from 10 to 15, that is on
 # PATH, in pyenv's versions (~/.pyenv, or $PYENV_ROOT) or in a folder of $IRONLOOP_PYTHONS (a:b:c); the first of each
@@ -29,13 +32,19 @@ usage() {
 }
 
 pytest_args=(-q tests -p no:cacheprovider --color=no)
-keep=0 given=()
+keep=0 cpython=0 without='' given=()
 while (($#)); do
     case $1 in
     -h | --help) usage; exit 0 ;;
-    -k)
-        (($# > 1)) || fail "-k needs an expression"
-        pytest_args+=(-k "$2")
+    -k | -m)
+        (($# > 1)) || fail "$1 needs an expression"
+        pytest_args+=("$1" "$2")
+        shift
+        ;;
+    --cpython) cpython=1 ;;
+    --without)
+        (($# > 1)) || fail "--without needs a version"
+        without+=" $2"
         shift
         ;;
     --keep) keep=1 ;;
@@ -67,7 +76,7 @@ add() {
     local tag version python
     read -r tag version python <<<"$(probe "$1")"
     [ -n "$python" ] || return 1
-    [[ " ${tags[*]} " != *" $tag "* ]] || return 0
+    [[ " ${tags[*]}$without " != *" $tag "* ]] || return 0
     tags+=("$tag") versions+=("$version") pythons+=("$python")
 }
 
@@ -88,7 +97,11 @@ else
         done
     done
 fi
-((${#tags[@]})) || fail "no interpreter found, CPython 3.10 to 3.15"
+if ((!${#tags[@]})); then
+    [ -n "$without" ] || fail "no interpreter found, CPython 3.10 to 3.15"
+    echo "no CPython 3.10 to 3.15 found but$without"
+    exit 0
+fi
 command -v cargo >/dev/null || fail "cargo is missing: install stable Rust, https://rustup.rs"
 
 cd "$(dirname "$0")/.."
@@ -131,19 +144,34 @@ set_up() {
         logged "$env/bin/python" -m pip install "$wheel" "pytest>=8" "pytest-timeout>=2.3"
 }
 
-# Sets `result` to pytest's counts.
-run_tests() {
-    local status=0
+# Runs pytest with $2...; appends to `result` what it says at the end, found by the pattern $1.
+run_pytest() {
+    local said status=0 pattern=$1 log=$log.part
+    shift
+    echo "" >"$log"
     # pytest-timeout watches over each test; this, over what hangs after its alarm. SIGABRT: the log gets all stacks.
-    logged timeout --foreground -s ABRT -k 10 900 "$env/bin/python" -m pytest "${pytest_args[@]}" || status=$?
-    result=$(sed -nE 's/^([0-9]+ [a-z]+.*|no tests ran) in [0-9.]+s.*/\1/p' "$log" | tail -n 1)
-    result=${result:-no summary}
+    logged timeout --foreground -s ABRT -k 10 900 "$env/bin/python" -m pytest "$@" || status=$?
+    said=$(sed -nE "s:$pattern:\\1:p" "$log" | tail -n 1)
+    result+=${said:-no summary}
+    cat "$log" >>"${log%.part}" && rm "$log"
     if ((status > 128)); then
         result+=", killed by SIG$(kill -l $((status - 128)) || true)"
     elif ((status == 124)); then
         result+=", timed out"
     elif ((status > 1)); then
         result+=", exit status $status"
+    fi
+    return "$status"
+}
+
+# Sets `result` to pytest's counts.
+run_tests() {
+    local status=0
+    result=
+    run_pytest '^([0-9]+ [a-z]+.*|no tests ran) in [0-9.]+s.*' "${pytest_args[@]}" || status=1
+    if ((cpython)); then
+        result+="; CPython's own: "
+        run_pytest '^([0-9]+ passed / .*)' -q tests/cpython -p no:cacheprovider --color=no || status=1
     fi
     return "$status"
 }

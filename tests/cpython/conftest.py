@@ -18,6 +18,7 @@ from tests.cpython.asyncio_suite import COUNTS, POOL, AsyncioSuite, ConformanceT
 from tests.cpython.messages import PACKAGE
 from tests.cpython.patches import LOOPS
 from tests.cpython.pool import Pool
+from tests.support.builds import FREE_THREADED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     applicable = counts.passed + counts.failed
     loops = config.getoption("loops")
-    terminalreporter.section(f"CPython {platform.python_version()}'s test_asyncio on {loops}")
+    version = platform.python_version() + ("t" if FREE_THREADED else "")
+    terminalreporter.section(f"CPython {version}'s test_asyncio on {loops}")
     terminalreporter.line(f"{counts.passed} passed / {applicable} applicable / {counts.left_out} left out")
     terminalreporter.line(
         f"{counts.not_about_the_loop} more pass that are not about the loop: they made none of {loops}'s; "

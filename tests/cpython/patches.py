@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from asyncio import base_events, unix_events
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ def install(loops: str) -> LoopCounter:
             if hasattr(module, name):
                 setattr(module, name, loop_class)
     _honour_lack_of_pidfds()
+    _show_waiting_threads()
     base_events.BaseEventLoop.__new__ = _new_base_event_loop(loop_class)  # type: ignore[method-assign]
     for name in ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):
         policy = getattr(unix_events, name, None)
@@ -88,6 +90,24 @@ def _honour_lack_of_pidfds() -> None:
         return None if forbidden and not unix_events.can_use_pidfd() else open_pidfd(pid)  # type: ignore[attr-defined]
 
     _subprocess._open_pidfd = open_if_allowed
+
+
+def _show_waiting_threads() -> None:
+    """Our threads that wait for children stand where CPython's watcher has its own: the tests join them (3.14)."""
+    from ironloop._subprocess import ProcessTransport
+
+    watch = ProcessTransport.watch
+
+    @functools.wraps(watch)
+    def watch_visibly(self: ProcessTransport) -> None:
+        before = threading.enumerate()
+        watch(self)
+        threads = getattr(getattr(self._loop, "_watcher", None), "_threads", {})
+        for thread in threading.enumerate():
+            if thread not in before and thread.name.startswith("ironloop-waitpid-"):
+                threads[self._pid] = thread
+
+    ProcessTransport.watch = watch_visibly  # type: ignore[method-assign]
 
 
 def _new_base_event_loop(loop_class: type[Any]) -> Callable[..., Any]:

@@ -309,6 +309,11 @@ impl TlsConnection {
     }
 
     #[getter]
+    fn _app_reading_paused(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.core.is_reading_paused())
+    }
+
+    #[getter]
     fn _transport(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.lower(py).map(|lower| lower.bind(py).unbind())
     }

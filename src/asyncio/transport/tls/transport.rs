@@ -11,7 +11,7 @@ use pyo3::exceptions::{PyNotImplementedError, PyResourceWarning, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyBytes, PyDict, PyType};
 use pyo3::{ffi, Borrowed};
 
 use super::connection::TlsConnection;
@@ -197,6 +197,12 @@ impl TlsTransport {
     fn _force_close(slf: &Bound<'_, Self>, exception: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         slf.get().mark_closed();
         TlsConnection::abort(slf.get().connection.bind(slf.py()), exception.as_ref())
+    }
+
+    /// Queues data as if it could not be encrypted yet: the hook by which asyncio's tests fill the buffer.
+    #[pyo3(name = "_test__append_write_backlog")]
+    fn append_write_backlog(&self, data: &Bound<'_, PyBytes>) {
+        self.connection.get().append_to_backlog(data);
     }
 
     #[classattr]

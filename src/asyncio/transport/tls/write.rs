@@ -103,6 +103,11 @@ impl TlsConnection {
         }
     }
 
+    /// Queues data for the next time that the backlog is encrypted.
+    pub fn append_to_backlog(&self, data: &Bound<'_, PyBytes>) {
+        self.inner.with(data.py(), |inner| inner.push(&Data::Bytes(data.as_borrowed()), 0));
+    }
+
     fn encrypt_pieces(slf: &Bound<'_, Self>, pieces: &[Data<'_, '_>]) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
