@@ -24,6 +24,7 @@ from ._run import run
 if TYPE_CHECKING:
     from . import inspect, metrics
     from ._policy import EventLoopPolicy
+    from ._trace import Trace as trace
 
     tls_backend: str
     """How TLS records are made: "direct", by libssl itself, or "fallback", by `ssl.SSLObject`.
@@ -41,6 +42,7 @@ __all__ = [
     "new_event_loop",
     "run",
     "tls_backend",
+    "trace",
 ]
 
 
@@ -68,6 +70,10 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return import_module(f"ironloop.{name}")
+    if name == "trace":
+        from ._trace import Trace
+
+        return Trace
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

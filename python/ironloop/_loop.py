@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from ._trace import Trace
     from .metrics import Metrics
 
 
@@ -78,6 +79,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self._watchdog: Watchdog | None = None
         self._slow_callbacks = _report.SlowCallbacks()
         self._name_lookups = 0
+        self._trace: Trace | None = None
         super().__init__(_ReactorView(self))  # type: ignore[arg-type]
         loops.add(self)
 

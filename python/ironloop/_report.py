@@ -49,11 +49,13 @@ def callback_failed(loop: Loop, handle: _AnyHandle, exception: BaseException) ->
 
 
 def run_timed(loop: Loop, handle: asyncio.Handle) -> None:
-    """Debug mode: run a handle and log it if it took longer than `slow_callback_duration` seconds."""
+    """Debug mode or trace: run a handle, and log it if it took longer than `slow_callback_duration` seconds."""
     start = loop.time()
     loop._current_handle = handle
     try:
         handle._run()
+        if loop._trace is not None:
+            loop._trace.callback(_name(handle), start, loop.time())
         _log_if_slow(loop, start, base_events._format_handle, handle)  # type: ignore[attr-defined, unused-ignore]
     finally:
         loop._current_handle = None
@@ -62,17 +64,27 @@ def run_timed(loop: Loop, handle: asyncio.Handle) -> None:
 
 
 def slow_source(loop: Loop, start: float, source: object) -> None:
-    """Debug mode: log that the callbacks of an I/O source were slow, if they were."""
+    """Debug mode or trace: log that the callbacks of an I/O source were slow, if they were."""
+    if loop._trace is not None:
+        loop._trace.event(repr(source), start, loop.time())
     _log_if_slow(loop, start, repr, source)
 
 
 def _log_if_slow(loop: Loop, start: float, describe: Callable[[Any], str], what: object) -> None:
     duration = loop.time() - start
+    if not loop.get_debug():
+        return
     if duration >= loop.slow_callback_duration:
         # asyncio's name for its logger: whoever replaces it there sees this, too.
         base_events.logger.warning(  # type: ignore[attr-defined, unused-ignore]
             "Executing %s took %.3f seconds", describe(what), duration
         )
+
+
+def traced(loop: Loop, what: str, start: float, events: int) -> None:
+    """Trace: a turn, or its poll, is over; `start` is in `loop.time()`'s seconds."""
+    if loop._trace is not None:
+        loop._trace.phase(what, start, loop.time(), events)
 
 
 class SlowCallbacks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import socket
 import sys
@@ -95,11 +96,14 @@ def _show(snapshots: Iterator[dict[str, Any]], *, once: bool) -> int:
                 break
         print(history.as_text())
         return 0
+    first = next(snapshots, None)  # whether there is anything to show matters more than how
+    if first is None:
+        raise OSError("there is nothing to show")
     try:
         from ._top_view import live
     except ModuleNotFoundError as error:
         raise OSError(f"{error.name} is missing: pip install 'ironloop[top]', or use --once") from None
-    live(snapshots, history)
+    live(itertools.chain([first], snapshots), history)
     return 0
 
 

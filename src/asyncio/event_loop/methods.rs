@@ -231,7 +231,7 @@ impl LoopCore {
 
     #[setter(_debug)]
     fn set_debug_flag(&self, debug: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.debug.store(debug.is_truthy()?, Ordering::Relaxed);
+        self.set_modes(debug.is_truthy()?, self.is_tracing());
         Ok(())
     }
 

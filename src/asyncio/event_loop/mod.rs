@@ -89,6 +89,10 @@ pub struct LoopCore {
     closed: AtomicBool,
     stopping: AtomicBool,
     debug: AtomicBool,
+    /// A trace is kept.
+    tracing: AtomicBool,
+    /// Each callback is run by `ironloop._report`: debug mode, or a trace.
+    observed: AtomicBool,
     /// The next `_run_once` is that of our `run_forever`; the others are somebody else's.
     until_stop: AtomicBool,
     /// `threading.get_ident()` of the thread that runs the loop, 0 when it is not running.
@@ -130,6 +134,22 @@ impl LoopCore {
     }
 
     #[inline]
+    pub fn is_tracing(&self) -> bool {
+        self.tracing.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub fn is_observed(&self) -> bool {
+        self.observed.load(Ordering::Relaxed)
+    }
+
+    fn set_modes(&self, debug: bool, tracing: bool) {
+        self.debug.store(debug, Ordering::Relaxed);
+        self.tracing.store(tracing, Ordering::Relaxed);
+        self.observed.store(debug || tracing, Ordering::Relaxed);
+    }
+
+    #[inline]
     pub fn is_loop_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -151,7 +171,7 @@ impl LoopCore {
     /// Whether handles in the queue can do without the collector, see `Handle::scheduled`.
     #[inline]
     fn spares_handles(&self) -> bool {
-        self.turning.load(Ordering::Relaxed) && !self.is_debug()
+        self.turning.load(Ordering::Relaxed) && !self.is_observed()
     }
 
     /// The number of the callback that runs now.
@@ -268,6 +288,8 @@ impl LoopCore {
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
+            tracing: AtomicBool::new(false),
+            observed: AtomicBool::new(false),
             until_stop: AtomicBool::new(false),
             thread: AtomicU64::new(0),
             turning: AtomicBool::new(false),

@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 use std::sync::atomic::Ordering;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use pyo3::Borrowed;
@@ -17,7 +18,8 @@ use crate::py::method::{add_fast_method, Arguments, FastMethod};
 /// Adds the methods to the class.
 pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
     add_fast_method::<LoopCore, Progress>(class)?;
-    add_fast_method::<LoopCore, Counters>(class)
+    add_fast_method::<LoopCore, Counters>(class)?;
+    add_fast_method::<LoopCore, SetTracing>(class)
 }
 
 /// `_progress() -> (callbacks, thread, waiting)`.
@@ -88,6 +90,23 @@ impl FastMethod<LoopCore> for Counters {
         result.set_item("turn_time", in_seconds(&counted.turn_time, rate.ns_per_tick()))?;
         result.set_item("lag", in_seconds(&counted.lag, 1.0))?;
         Ok(result.into_any().unbind())
+    }
+}
+
+/// `_set_tracing(flag)`.
+struct SetTracing;
+
+impl FastMethod<LoopCore> for SetTracing {
+    const NAME: &'static CStr = c"_set_tracing";
+    const DOC: &'static CStr = c"_set_tracing($self, flag, /)\n--\n\n\
+        Whether callbacks, polls and turns are told to ironloop._report while they run.";
+
+    fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let [flag] = arguments.positional() else {
+            return Err(PyTypeError::new_err("_set_tracing() takes one argument"));
+        };
+        slf.get().set_modes(slf.get().is_debug(), flag.is_truthy()?);
+        Ok(slf.py().None())
     }
 }
 

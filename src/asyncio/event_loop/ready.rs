@@ -88,8 +88,8 @@ impl Entry {
     #[inline]
     pub fn run<'py>(self, event_loop: &Bound<'py, LoopCore>) -> (PyResult<()>, Ran<'py>) {
         let py = event_loop.py();
-        if event_loop.get().is_debug() {
-            return self.run_in_debug(event_loop);
+        if event_loop.get().is_observed() {
+            return self.run_observed(event_loop);
         }
         match self {
             Self::Call { function, argument, context } => {
@@ -135,8 +135,8 @@ impl Entry {
         }
     }
 
-    /// As `run`, and logs what is slow.
-    fn run_in_debug<'py>(self, event_loop: &Bound<'py, LoopCore>) -> (PyResult<()>, Ran<'py>) {
+    /// As `run`, and logs what is slow in debug mode, and keeps a trace if asked to.
+    fn run_observed<'py>(self, event_loop: &Bound<'py, LoopCore>) -> (PyResult<()>, Ran<'py>) {
         let py = event_loop.py();
         if let Self::Io(token, readiness) = self {
             return (LoopCore::dispatch_timed(event_loop, token, readiness), Ran::Event(token));

@@ -30,13 +30,13 @@ pub fn callback_failed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAn
     imports(py)?.report.bind(py).call_method1(intern!(py, "callback_failed"), (event_loop, handle, exception)).map(drop)
 }
 
-/// Debug mode: runs a handle and logs it if it was slow.
+/// Debug mode or trace: runs a handle and times it.
 pub fn run_timed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
     imports(py)?.report.bind(py).call_method1(intern!(py, "run_timed"), (event_loop, handle)).map(drop)
 }
 
-/// Debug mode: logs a source whose callbacks have taken too long since `start`, in `loop.time()`'s seconds.
+/// Debug mode or trace: a source's callbacks have run since `start`, in `loop.time()`'s seconds.
 pub fn slow_source(event_loop: &Bound<'_, LoopCore>, start: f64, source: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
     imports(py)?.report.bind(py).call_method1(intern!(py, "slow_source"), (event_loop, start, source)).map(drop)
@@ -53,6 +53,13 @@ pub fn slow_callback(
     let py = event_loop.py();
     let arguments = (event_loop, callback, seconds, callbacks);
     imports(py)?.report.bind(py).call_method1(intern!(py, "slow_callback"), arguments).map(drop)
+}
+
+/// Trace: a turn, or its poll for events, began at `start` and is over; `events` came.
+#[cold]
+pub fn traced(event_loop: &Bound<'_, LoopCore>, what: &str, start: f64, events: usize) -> PyResult<()> {
+    let py = event_loop.py();
+    imports(py)?.report.bind(py).call_method1(intern!(py, "traced"), (event_loop, what, start, events)).map(drop)
 }
 
 /// Something that is not a callback of the user's failed; `details` are further keys of the context.

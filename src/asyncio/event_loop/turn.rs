@@ -130,6 +130,7 @@ impl LoopCore {
         if self.inbox.is_occupied() {
             self.drain_inbox(py);
         }
+        let trace_from = self.is_tracing().then(Self::now);
         let stopping = self.stopping.load(Ordering::Relaxed);
         let (busy, next_deadline) = self.state(py, |state| (!state.ready.is_empty(), state.timers.next_deadline()));
         let polled = if busy || stopping {
@@ -140,6 +141,9 @@ impl LoopCore {
         };
         check_signals(py)?;
         if polled {
+            if let Some(start) = trace_from {
+                report::traced(slf, "poll", start, run.events.len())?;
+            }
             if let Some(lap) = run.slow_group.take() {
                 slow(slf, None, lap)?;
             }
@@ -158,7 +162,8 @@ impl LoopCore {
             }
         }
         run.turns += 1;
-        self.run_batch(slf, run)
+        self.run_batch(slf, run)?;
+        trace_from.map_or(Ok(()), |start| report::traced(slf, "turn", start, 0))
     }
 
     /// Counts the callbacks since the last look at the clock.
