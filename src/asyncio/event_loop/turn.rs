@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::ready::{track_handles, Entry, Ran};
+use super::ready::{track_handles, Entry, IoEvent, Ran};
 use super::{report, Gathered, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::metrics::pace::{Lap, Pace, GROUP};
@@ -266,7 +266,7 @@ impl LoopCore {
                 let event = event(&run.events, index);
                 // The waker has done its work by ending the poll.
                 if event.token != Token::WAKER {
-                    state.ready.push_back(Entry::Io(event.token, event.readiness));
+                    state.ready.push_back(Entry::Io(IoEvent { token: event.token, readiness: event.readiness }));
                 }
             }
         });
@@ -279,17 +279,22 @@ impl LoopCore {
         for _ in 0..count {
             let Some(entry) = self.state(py, |state| state.ready.pop_front()) else { break };
             self.epoch.store(self.epoch.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-            let (outcome, ran) = entry.run(slf);
-            if self.flush_pending.load(Ordering::Relaxed) {
-                self.flush_gathered(py)?;
+            entry.run(slf, |ran| self.after_callback(slf, run, &ran))?;
+        }
+        Ok(())
+    }
+
+    /// Sends what the callback wrote in several pieces, and times it.
+    #[inline]
+    fn after_callback(&self, slf: &Bound<'_, Self>, run: &mut Run<'_>, ran: &Ran<'_, '_>) -> PyResult<()> {
+        if self.flush_pending.load(Ordering::Relaxed) {
+            self.flush_gathered(slf.py())?;
+        }
+        if run.pace.callback_done() {
+            let lap = self.look(run, ticks());
+            if lap.ticks > run.in_ticks.perhaps_slow {
+                return slow(slf, Some(ran), lap);
             }
-            if run.pace.callback_done() {
-                let lap = self.look(run, ticks());
-                if lap.ticks > run.in_ticks.perhaps_slow {
-                    slow(slf, Some(&ran), lap)?;
-                }
-            }
-            outcome?;
         }
         Ok(())
     }
@@ -311,10 +316,10 @@ impl LoopCore {
 
 /// A callback took long; whether it counts as slow is decided by the loop's `slow_callback_duration`.
 #[cold]
-fn slow(event_loop: &Bound<'_, LoopCore>, ran: Option<&Ran<'_>>, lap: Lap) -> PyResult<()> {
+fn slow(event_loop: &Bound<'_, LoopCore>, ran: Option<&Ran<'_, '_>>, lap: Lap) -> PyResult<()> {
     let seconds = TickRate::of_this_machine().ns(lap.ticks) as f64 / 1e9;
     let object = match ran {
-        Some(Ran::Object(object)) => Some(object.clone()),
+        Some(Ran::Object(object)) => Some((*object).clone()),
         Some(Ran::Event(token)) => LoopCore::source_object(event_loop, *token),
         None => None,
     };

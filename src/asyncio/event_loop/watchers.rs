@@ -277,7 +277,7 @@ impl LoopCore {
                 }
                 continue;
             }
-            super::ready::Entry::Handle(handle).run(slf).0?;
+            super::ready::Entry::Handle(handle).run(slf, |_| Ok(()))?;
         }
         Ok(())
     }

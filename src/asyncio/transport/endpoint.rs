@@ -14,7 +14,7 @@ use pyo3::types::PyDict;
 use pyo3::PyClass;
 
 use super::info::Descriptor;
-use crate::asyncio::event_loop::ready::Entry;
+use crate::asyncio::event_loop::ready::{Entry, IoEvent};
 use crate::asyncio::event_loop::report::{self, ends_the_run};
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::LoopCore;
@@ -116,7 +116,7 @@ pub fn release_descriptor<T: Endpoint>(this: &T, py: Python<'_>, value: Option<P
 pub fn queue_event<T: Endpoint>(slf: &Bound<'_, T>, readiness: Readiness) {
     let py = slf.py();
     if let Some(token) = slf.get().registration(py, |it| it.token) {
-        slf.get().event_loop().get().push(py, Entry::Io(token, readiness));
+        slf.get().event_loop().get().push(py, Entry::Io(IoEvent { token, readiness }));
     }
 }
 
