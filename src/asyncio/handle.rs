@@ -179,7 +179,7 @@ impl Handle {
     /// A handle for the ready queue.
     ///
     /// `running`: the loop runs, so it is alive, and with it everything in its queue: the collector need not look at the
-    /// handle until it has run, was cancelled, or the run ends. Most handles are freed before that, and a burst of
+    /// handle until it has run, was cancelled, or the run ends. The same holds for timers. Most handles are freed before that, and a burst of
     /// callbacks is not visited in each of the collections that it brings about.
     #[inline]
     pub fn scheduled(py: Python<'_>, core: HandleCore, running: bool) -> PyResult<Bound<'_, Self>> {

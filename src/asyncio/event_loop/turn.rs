@@ -22,6 +22,7 @@ use crate::engine::reactor::{event, Reactor};
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::epoll::EventBuffer;
 use crate::py::call::{self, check_signals};
+use crate::py::class::track;
 use crate::py::error::os_error;
 use crate::py::thread_end::StayHere;
 
@@ -63,6 +64,7 @@ impl LoopCore {
         let until_stop = this.until_stop.swap(false, Ordering::Relaxed);
         let mut run =
             Run { reactor: &reactor, events, busy_turns: 0, untimed_turns: 0, last_look_ns: 0, last_poll_ns: 0 };
+        let before = this.state(py, |state| state.timers.mark());
         this.turning.store(true, Ordering::Relaxed);
         let guard = StayHere::new();
         let outcome = loop {
@@ -79,6 +81,7 @@ impl LoopCore {
         this.state(py, |state| {
             state.events = Some(run.events);
             track_handles(py, state.ready.iter());
+            state.timers.iter_since(before).for_each(|timer| track(timer.bind(py)));
         });
         outcome
     }
