@@ -25,7 +25,9 @@ mod _native {
     #[pymodule_export]
     use crate::asyncio::event_loop::LoopCore;
     #[pymodule_export]
-    use crate::asyncio::handle::{Handle, TimerHandle};
+    use crate::asyncio::handle::Handle;
+    #[pymodule_export]
+    use crate::asyncio::timer_handle::TimerHandle;
     #[pymodule_export]
     use crate::asyncio::transport::datagram::DatagramTransport;
     #[pymodule_export]
@@ -59,6 +61,7 @@ mod _native {
         event_loop::discarded::learn(py)?;
         event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
         crate::asyncio::handle::set_up(py)?;
+        crate::asyncio::timer_handle::set_up(py)?;
         transport::stream::add_methods(&py.get_type::<StreamTransport>())?;
         transport::datagram::add_methods(&py.get_type::<DatagramTransport>())?;
         transport::pipe::writing::add_methods(&py.get_type::<WritePipeTransport>())?;

@@ -7,5 +7,6 @@ pub mod callback;
 pub mod event_loop;
 pub mod handle;
 pub mod protocol;
-mod thread_safe_handle;
+pub mod run_guard;
+pub mod timer_handle;
 pub mod transport;

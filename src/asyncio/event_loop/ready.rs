@@ -9,7 +9,8 @@ use pyo3::prelude::*;
 
 use super::{report, LoopCore};
 use crate::asyncio::callback::{Args, BoundArgs, BoundCall, Call};
-use crate::asyncio::handle::{Handle, HandleCore, TimerHandle};
+use crate::asyncio::handle::{Handle, HandleCore};
+use crate::asyncio::timer_handle::TimerHandle;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::Readiness;
 use crate::py::call;
@@ -105,16 +106,10 @@ impl Entry {
             }
             Self::Handle(handle) => {
                 let handle = handle.into_bound(py);
-                let outcome = handle.get().core.run(py);
+                let outcome = Handle::run(&handle, event_loop);
                 // From now on somebody else keeps it, or nobody: see `Handle::scheduled`.
                 track_if_shared(&handle);
-                match outcome {
-                    Ok(()) => Ok(()),
-                    Err(error) => {
-                        track(&handle);
-                        report::callback_failed(event_loop, handle.as_any(), error)
-                    }
-                }
+                outcome
             }
             Self::Timer(timer) => {
                 let timer = timer.into_bound(py);
@@ -140,7 +135,7 @@ impl Entry {
             Self::Call { function, argument, context } => {
                 let call = Call { function, args: argument.map_or(Args::None, Args::One) };
                 let core = HandleCore::new(py, event_loop.clone().unbind(), call, context)?;
-                Bound::new(py, Handle { core })?.into_any()
+                Handle::new(py, core)?.into_any()
             }
             Self::Handle(handle) if handle.get().core.is_cancelled() => return Ok(()),
             Self::Timer(timer) if timer.get().core.is_cancelled() => return Ok(()),
@@ -184,6 +179,6 @@ fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
 fn bare_call_failed(event_loop: &Bound<'_, LoopCore>, call: Call, context: Py<PyAny>, error: PyErr) -> PyResult<()> {
     let py = event_loop.py();
     let core = HandleCore::new(py, event_loop.clone().unbind(), call, context)?;
-    let handle = Bound::new(py, Handle { core })?;
+    let handle = Handle::new(py, core)?;
     report::callback_failed(event_loop, handle.as_any(), error)
 }

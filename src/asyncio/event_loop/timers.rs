@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 
 use super::ready::Entry;
 use super::{LoopCore, State};
-use crate::asyncio::handle::{HandleCore, TimerHandle};
+use crate::asyncio::handle::HandleCore;
+use crate::asyncio::timer_handle::TimerHandle;
 use crate::engine::time::timer_heap::TimerKey;
 use crate::py::recycled;
 
