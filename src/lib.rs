@@ -23,7 +23,8 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
     use pyo3::prelude::*;
 
     use crate::asyncio::event_loop::{self, LoopCore};
-    use crate::asyncio::handle::{Handle, TimerHandle};
+    use crate::asyncio::handle::Handle;
+    use crate::asyncio::timer_handle::TimerHandle;
     use crate::asyncio::transport;
     use crate::asyncio::transport::datagram::DatagramTransport;
     use crate::asyncio::transport::listener::Listener;
@@ -62,6 +63,7 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
     event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
     event_loop::observe::add_to(&py.get_type::<LoopCore>())?;
     crate::asyncio::handle::set_up(py)?;
+    crate::asyncio::timer_handle::set_up(py)?;
     transport::stream::add_methods(&py.get_type::<StreamTransport>())?;
     transport::datagram::add_methods(&py.get_type::<DatagramTransport>())?;
     transport::pipe::writing::add_methods(&py.get_type::<WritePipeTransport>())?;

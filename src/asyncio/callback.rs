@@ -50,6 +50,7 @@ pub struct Call {
 }
 
 impl Call {
+    #[inline(always)]
     pub fn bound<'py>(&self, py: Python<'py>) -> BoundCall<'py> {
         let args = match &self.args {
             Args::None => BoundArgs::None,
@@ -85,7 +86,7 @@ pub enum BoundArgs<'py> {
 
 impl BoundCall<'_> {
     /// Calls it inside of `context`; `context` may be anything that has a `run` method.
-    #[inline]
+    #[inline(always)]
     pub fn invoke(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
         if !call::is_context(context) {
             return self.invoke_by_run(context);

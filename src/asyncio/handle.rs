@@ -1,6 +1,6 @@
-//! `Handle` and `TimerHandle`: a callback with its arguments and context, until it ran or was cancelled.
+//! `Handle`: a callback with its arguments and context, until it ran or was cancelled.
 //!
-//! They stand for `asyncio.Handle` and `asyncio.TimerHandle`: `isinstance` says so (by `__class__`),
+//! It stands for `asyncio.Handle`, as `TimerHandle` does for its namesake: `isinstance` says so (by `__class__`),
 //! the attributes that debuggers read are there, and what depends on the version of Python (repr,
 //! comparison) is done by that version's own functions, which take any object with these attributes.
 //!
@@ -14,7 +14,6 @@
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::basic::CompareOp;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -22,22 +21,21 @@ use pyo3::{intern, Borrowed};
 
 use crate::asyncio::callback::Call;
 use crate::asyncio::event_loop::{report, LoopCore};
-use crate::engine::time::timer_heap::TimerKey;
+use crate::asyncio::run_guard::RunGuard;
 use crate::py::class::track;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::method::{add_plain_method, PlainMethod};
 use crate::py::recycled::{self, Kept, Recycled};
 
-const CANCEL_DOC: &CStr = c"cancel($self, /)\n--\n\n\
+/// The docstring of both classes' `cancel`.
+pub const CANCEL_DOC: &CStr = c"cancel($self, /)\n--\n\n\
     Prevents the callback from being called. Does nothing if it was called or cancelled already.";
 
-/// Makes the two classes ready for use.
+/// Makes the class ready for use.
 pub fn set_up(py: Python<'_>) -> PyResult<()> {
     recycled::install::<Handle>(&py.get_type::<Handle>());
-    recycled::install::<TimerHandle>(&py.get_type::<TimerHandle>());
-    add_plain_method::<Handle, Handle>(&py.get_type::<Handle>())?;
-    add_plain_method::<TimerHandle, TimerHandle>(&py.get_type::<TimerHandle>())
+    add_plain_method::<Handle, Handle>(&py.get_type::<Handle>())
 }
 
 /// What only debug mode needs.
@@ -51,35 +49,38 @@ struct DebugInfo {
 
 /// What both classes have.
 pub struct HandleCore {
-    /// `None` once cancelled.
-    call: LoopOwned<Option<Call>>,
+    state: LoopOwned<HandleState>,
     cancelled: AtomicBool,
-    event_loop: Py<LoopCore>,
-    context: Py<PyAny>,
-    debug: LoopOwned<Option<Box<DebugInfo>>>,
+    pub event_loop: Py<LoopCore>,
+    pub context: Py<PyAny>,
+}
+
+struct HandleState {
+    /// `None` once cancelled.
+    call: Option<Call>,
+    debug: Option<Box<DebugInfo>>,
 }
 
 impl HandleCore {
     /// For a loop that is not in debug mode.
-    #[inline]
+    #[inline(always)]
     pub const fn without_debug(event_loop: Py<LoopCore>, call: Call, context: Py<PyAny>) -> Self {
         Self {
-            call: LoopOwned::new(Some(call)),
+            state: LoopOwned::new(HandleState { call: Some(call), debug: None }),
             cancelled: AtomicBool::new(false),
             event_loop,
             context,
-            debug: LoopOwned::new(None),
         }
     }
 
     /// Takes a stack trace if the loop is in debug mode.
     pub fn new(py: Python<'_>, event_loop: Py<LoopCore>, call: Call, context: Py<PyAny>) -> PyResult<Self> {
         let is_debug = event_loop.get().is_debug();
-        let mut this = Self::without_debug(event_loop, call, context);
+        let this = Self::without_debug(event_loop, call, context);
         if is_debug {
             let source_traceback = imports(py)?.extract_stack.call0(py)?;
             let debug = DebugInfo { source_traceback: Some(source_traceback), repr: None };
-            this.debug = LoopOwned::new(Some(Box::new(debug)));
+            this.state.with(py, |state| state.debug = Some(Box::new(debug)));
         }
         Ok(this)
     }
@@ -89,9 +90,9 @@ impl HandleCore {
     }
 
     /// Calls the callback in its context; a cancelled handle does nothing.
-    #[inline]
+    #[inline(always)]
     pub fn run(&self, py: Python<'_>) -> PyResult<()> {
-        match self.call.with(py, |call| call.as_ref().map(|call| call.bound(py))) {
+        match self.state.with(py, |state| state.call.as_ref().map(|call| call.bound(py))) {
             Some(call) => call.invoke(self.context.bind(py)),
             None => Ok(()),
         }
@@ -99,63 +100,53 @@ impl HandleCore {
 
     /// False if it was cancelled before.
     #[inline]
-    fn cancel(&self, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
+    pub fn cancel(&self, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = slf.py();
         if self.cancelled.swap(true, Ordering::AcqRel) {
             return Ok(false);
         }
         if self.event_loop.get().is_debug() {
             let repr = slf.repr()?.unbind();
-            let _previous = self.debug.with(py, |debug| debug.get_or_insert_default().repr.replace(repr));
+            let _previous = self.state.with(py, |state| state.debug.get_or_insert_default().repr.replace(repr));
         }
         track(slf);
         // Dropped outside: freeing the callback may run any code.
-        drop(self.call.with(py, Option::take).map(|call| call.into_bound(py)));
+        drop(self.state.with(py, |state| state.call.take()).map(|call| call.into_bound(py)));
         Ok(true)
     }
 
-    fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.call.with(py, |call| call.as_ref().map(|call| call.function.clone_ref(py)))
+    pub fn callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| state.call.as_ref().map(|call| call.function.clone_ref(py)))
     }
 
-    fn args(&self, py: Python<'_>) -> PyResult<Option<Py<PyTuple>>> {
-        let args = self.call.with(py, |call| call.as_ref().map(|call| call.args.clone_ref(py)));
+    pub fn args(&self, py: Python<'_>) -> PyResult<Option<Py<PyTuple>>> {
+        let args = self.state.with(py, |state| state.call.as_ref().map(|call| call.args.clone_ref(py)));
         args.map(|args| args.to_tuple(py).map(Bound::unbind)).transpose()
     }
 
-    fn source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.debug.with(py, |debug| Some(debug.as_ref()?.source_traceback.as_ref()?.clone_ref(py)))
+    pub fn source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| Some(state.debug.as_ref()?.source_traceback.as_ref()?.clone_ref(py)))
     }
 
-    fn kept_repr(&self, py: Python<'_>) -> Option<Py<PyString>> {
-        self.debug.with(py, |debug| Some(debug.as_ref()?.repr.as_ref()?.clone_ref(py)))
+    pub fn kept_repr(&self, py: Python<'_>) -> Option<Py<PyString>> {
+        self.state.with(py, |state| Some(state.debug.as_ref()?.repr.as_ref()?.clone_ref(py)))
     }
 
-    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.context)?;
-        if let Some(result) = self.call.visit(|call| match call {
-            Some(call) => visit.call(&call.function).and_then(|()| call.args.visit(visit)),
-            None => Ok(()),
-        }) {
-            result?;
-        }
-        self.debug
-            .visit(|debug| match debug.as_ref().and_then(|debug| debug.source_traceback.as_ref()) {
-                Some(source_traceback) => visit.call(source_traceback),
-                None => Ok(()),
-            })
-            .unwrap_or(Ok(()))
+        self.state.visit(|state| state.visit(visit)).unwrap_or(Ok(()))
     }
 
     /// Gives all references back, see `Recycled::release`.
-    #[inline]
-    fn release(self, py: Python<'_>) {
-        let Self { call, cancelled: _, event_loop, context, debug } = self;
-        drop(call.into_inner().map(|call| call.into_bound(py)));
+    #[inline(always)]
+    pub fn release(self, py: Python<'_>) {
+        let Self { state, cancelled: _, event_loop, context } = self;
+        let HandleState { call, debug } = state.into_inner();
+        drop(call.map(|call| call.into_bound(py)));
         drop(event_loop.into_bound(py));
         drop(context.into_bound(py));
-        if let Some(debug) = debug.into_inner() {
+        if let Some(debug) = debug {
             let DebugInfo { source_traceback, repr } = *debug;
             drop(source_traceback.map(|traceback| traceback.into_bound(py)));
             drop(repr.map(|repr| repr.into_bound(py)));
@@ -163,9 +154,21 @@ impl HandleCore {
     }
 
     /// Breaks cycles through the callback.
-    fn clear(&self) {
-        drop(self.call.visit(Option::take));
-        drop(self.debug.visit(Option::take));
+    pub fn clear(&self) {
+        drop(self.state.visit(|state| (state.call.take(), state.debug.take())));
+    }
+}
+
+impl HandleState {
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(call) = &self.call {
+            visit.call(&call.function)?;
+            call.args.visit(visit)?;
+        }
+        match self.debug.as_ref().and_then(|debug| debug.source_traceback.as_ref()) {
+            Some(source_traceback) => visit.call(source_traceback),
+            None => Ok(()),
+        }
     }
 }
 
@@ -173,17 +176,49 @@ impl HandleCore {
 #[pyclass(frozen, weakref, module = "ironloop._native")]
 pub struct Handle {
     pub core: HandleCore,
+    guard: RunGuard,
 }
 
 impl Handle {
+    /// A handle that the collector knows.
+    pub fn new(py: Python<'_>, core: HandleCore) -> PyResult<Bound<'_, Self>> {
+        recycled::make(py, Self { core, guard: RunGuard::new(false) }, true)
+    }
+
     /// A handle for the ready queue.
     ///
     /// `running`: the loop runs, so it is alive, and with it everything in its queue: the collector need not look at the
-    /// handle until it has run, was cancelled, or the run ends. Most handles are freed before that, and a burst of
+    /// handle until it has run, was cancelled, or the run ends. The same holds for timers. Most handles are freed before that, and a burst of
     /// callbacks is not visited in each of the collections that it brings about.
+    ///
+    /// `thread_safe`: of `call_soon_threadsafe`, which makes a difference since Python 3.14.
+    #[inline(always)]
+    pub fn scheduled(py: Python<'_>, core: HandleCore, running: bool, thread_safe: bool) -> PyResult<Bound<'_, Self>> {
+        recycled::make(py, Self { core, guard: RunGuard::new(thread_safe) }, !running)
+    }
+
+    /// Calls the callback. Exceptions go to the exception handler of `event_loop`.
+    ///
+    /// # Errors
+    /// `SystemExit`, `KeyboardInterrupt`, and what the exception handler lets through.
     #[inline]
-    pub fn scheduled(py: Python<'_>, core: HandleCore, running: bool) -> PyResult<Bound<'_, Self>> {
-        recycled::make(py, Self { core }, !running)
+    pub fn run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let guard = &slf.get().guard;
+        if guard.is_wanted() {
+            return guard.run(|| Self::run_here(slf, event_loop));
+        }
+        Self::run_here(slf, event_loop)
+    }
+
+    #[inline(always)]
+    fn run_here(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+        match slf.get().core.run(slf.py()) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                track(slf);
+                report::callback_failed(event_loop, slf.as_any(), error)
+            }
+        }
     }
 }
 
@@ -191,7 +226,11 @@ impl Handle {
     /// Prevents the callback from being called. Does nothing if it was called or cancelled already.
     #[inline]
     pub fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().core.cancel(slf.as_any()).map(drop)
+        let this = slf.get();
+        this.guard.wait(slf.py())?;
+        this.core.cancel(slf.as_any())?;
+        // Without a GIL, the run may have begun meanwhile.
+        this.guard.wait(slf.py())
     }
 }
 
@@ -223,12 +262,15 @@ impl Handle {
     /// `asyncio.Handle`: an instance of it, as far as `isinstance` can tell.
     #[getter(__class__)]
     fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(imports(py)?.handle.clone_ref(py))
+        let imports = imports(py)?;
+        let thread_safe = imports.thread_safe_handle.as_ref().filter(|_| self.guard.is_wanted());
+        Ok(thread_safe.unwrap_or(&imports.handle).clone_ref(py))
     }
 
-    /// Whether it was cancelled.
-    fn cancelled(&self) -> bool {
-        self.core.is_cancelled()
+    /// Whether it was cancelled. If it can be cancelled from any thread, this waits while the callback runs in another.
+    fn cancelled(&self, py: Python<'_>) -> PyResult<bool> {
+        self.guard.wait(py)?;
+        Ok(self.core.is_cancelled())
     }
 
     /// The context that the callback runs in.
@@ -237,11 +279,7 @@ impl Handle {
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        match slf.get().core.run(py) {
-            Ok(()) => Ok(()),
-            Err(error) => report::callback_failed(slf.get().core.event_loop.bind(py), slf.as_any(), error),
-        }
+        Self::run(slf, slf.get().core.event_loop.bind(slf.py()))
     }
 
     fn _repr_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -290,192 +328,6 @@ impl Handle {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.core.visit(&visit)
-    }
-
-    fn __clear__(&self) {
-        self.core.clear();
-    }
-}
-
-/// `loop.call_later`'s and `loop.call_at`'s result.
-#[pyclass(frozen, weakref, module = "ironloop._native")]
-pub struct TimerHandle {
-    pub core: HandleCore,
-    /// Seconds of `loop.time()`; the object that the caller gave if it was not a float.
-    when: f64,
-    given_when: Option<Py<PyAny>>,
-    /// Its place in the loop's heap, until it is due or cancelled.
-    key: LoopOwned<Option<TimerKey>>,
-}
-
-impl TimerHandle {
-    pub fn new(core: HandleCore, when: f64, given_when: Option<Py<PyAny>>) -> Self {
-        Self { core, when, given_when, key: LoopOwned::new(None) }
-    }
-
-    pub fn set_key(&self, py: Python<'_>, key: Option<TimerKey>) {
-        self.key.with(py, |slot| *slot = key);
-    }
-
-    fn when_object(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match &self.given_when {
-            Some(when) => Ok(when.clone_ref(py)),
-            None => Ok(self.when.into_pyobject(py)?.into_any().unbind()),
-        }
-    }
-}
-
-impl PlainMethod<TimerHandle> for TimerHandle {
-    const NAME: &'static CStr = c"cancel";
-    const DOC: &'static CStr = CANCEL_DOC;
-
-    #[inline]
-    fn call<'py>(slf: Borrowed<'_, 'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.core.cancel(slf.as_any())? {
-            if let Some(key) = this.key.with(py, Option::take) {
-                this.core.event_loop.get().forget_timer(py, key);
-            }
-        }
-        Ok(py.None().into_bound(py))
-    }
-}
-
-impl Recycled for TimerHandle {
-    fn kept() -> &'static Kept {
-        static KEPT: Kept = Kept::new();
-        &KEPT
-    }
-
-    #[inline]
-    fn release(self, py: Python<'_>) {
-        drop(self.given_when.map(|when| when.into_bound(py)));
-        self.core.release(py);
-    }
-}
-
-#[pymethods]
-impl TimerHandle {
-    /// `asyncio.TimerHandle`: an instance of it, as far as `isinstance` can tell.
-    #[getter(__class__)]
-    fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(imports(py)?.timer_handle.clone_ref(py))
-    }
-
-    /// Whether it was cancelled.
-    fn cancelled(&self) -> bool {
-        self.core.is_cancelled()
-    }
-
-    /// When it is due, in seconds of `loop.time()`.
-    fn when(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.when_object(py)
-    }
-
-    /// The context that the callback runs in.
-    fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.core.context.clone_ref(py)
-    }
-
-    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        match slf.get().core.run(py) {
-            Ok(()) => Ok(()),
-            Err(error) => report::callback_failed(slf.get().core.event_loop.bind(py), slf.as_any(), error),
-        }
-    }
-
-    fn _repr_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        imports(py)?.timer_handle.bind(py).call_method1(intern!(py, "_repr_info"), (slf,))
-    }
-
-    fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        imports(py)?.timer_handle.bind(py).call_method1(intern!(py, "__repr__"), (slf,))
-    }
-
-    /// By deadline, as `asyncio.TimerHandle` compares.
-    fn __richcmp__<'py>(
-        slf: &Bound<'py, Self>,
-        other: &Bound<'py, PyAny>,
-        operator: CompareOp,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let name = match operator {
-            CompareOp::Lt => intern!(py, "__lt__"),
-            CompareOp::Le => intern!(py, "__le__"),
-            CompareOp::Eq => intern!(py, "__eq__"),
-            CompareOp::Ne => intern!(py, "__ne__"),
-            CompareOp::Gt => intern!(py, "__gt__"),
-            CompareOp::Ge => intern!(py, "__ge__"),
-        };
-        if matches!(operator, CompareOp::Ne) {
-            // `object.__ne__` inverts the `__eq__` of the real type, which is this function.
-            let equal = Self::__richcmp__(slf, other, CompareOp::Eq)?;
-            if equal.is(py.NotImplemented()) {
-                return Ok(equal);
-            }
-            return Ok((!equal.is_truthy()?).into_pyobject(py)?.to_owned().into_any());
-        }
-        imports(py)?.timer_handle.bind(py).call_method1(name, (slf, other))
-    }
-
-    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
-        self.when_object(py)?.bind(py).hash()
-    }
-
-    #[getter]
-    fn _when(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.when_object(py)
-    }
-
-    #[getter]
-    fn _scheduled(&self, py: Python<'_>) -> bool {
-        self.key.with(py, |key| key.is_some())
-    }
-
-    #[getter]
-    fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.core.callback(py)
-    }
-
-    #[getter]
-    fn _args(&self, py: Python<'_>) -> PyResult<Option<Py<PyTuple>>> {
-        self.core.args(py)
-    }
-
-    #[getter]
-    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.core.context.clone_ref(py)
-    }
-
-    #[getter]
-    fn _cancelled(&self) -> bool {
-        self.core.is_cancelled()
-    }
-
-    #[getter]
-    fn _loop(&self, py: Python<'_>) -> Py<LoopCore> {
-        self.core.event_loop.clone_ref(py)
-    }
-
-    #[getter]
-    fn _source_traceback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.core.source_traceback(py)
-    }
-
-    #[getter]
-    fn _repr(&self, py: Python<'_>) -> Option<Py<PyString>> {
-        self.core.kept_repr(py)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(when) = &self.given_when {
-            visit.call(when)?;
-        }
         self.core.visit(&visit)
     }
 

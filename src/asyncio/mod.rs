@@ -7,6 +7,7 @@ pub mod callback;
 pub mod event_loop;
 pub mod handle;
 pub mod protocol;
+pub mod run_guard;
 mod streams;
-mod thread_safe_handle;
+pub mod timer_handle;
 pub mod transport;

@@ -135,7 +135,7 @@ pub fn is_context(context: &Bound<'_, PyAny>) -> bool {
 ///
 /// # Errors
 /// `RuntimeError` when the context is entered already, else what `body` returns.
-#[inline]
+#[inline(always)]
 pub fn in_context<'py, R>(py: Python<'py>, context: &Py<PyAny>, body: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
     let entered = Entered::new(py, context)?;
     let result = body();

@@ -13,9 +13,8 @@ pub struct Imports {
     /// `asyncio.Handle`, `asyncio.TimerHandle`, `asyncio.Protocol`: what `isinstance` shall see.
     pub handle: Py<PyAny>,
     pub timer_handle: Py<PyAny>,
-    /// `asyncio.events._ThreadSafeHandle`, since 3.14; and the lock that it has.
+    /// `asyncio.events._ThreadSafeHandle`, since 3.14.
     pub thread_safe_handle: Option<Py<PyAny>>,
-    pub rlock: Py<PyAny>,
     pub protocol: Py<PyAny>,
     /// asyncio's own transports, for the same: `loop.sendfile` asks for a base class that has no public name.
     pub stream_transport: Py<PyAny>,
@@ -75,7 +74,6 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         handle: get("Handle")?,
         timer_handle: get("TimerHandle")?,
         thread_safe_handle: py.import("asyncio.events")?.getattr_opt("_ThreadSafeHandle")?.map(Bound::unbind),
-        rlock: from("threading", "RLock")?,
         protocol: get("Protocol")?,
         stream_transport: from("asyncio.selector_events", "_SelectorSocketTransport")?,
         datagram_transport: datagram_transport(py)?,

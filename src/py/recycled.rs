@@ -56,7 +56,7 @@ const fn value_offset<C>() -> usize {
 }
 
 /// A new instance. `tracked`: the collector knows it from the beginning; else `class::track` introduces it later.
-#[inline]
+#[inline(always)]
 pub fn make<C: Recycled>(py: Python<'_>, value: C, tracked: bool) -> PyResult<Bound<'_, C>> {
     let kept = if ENABLED { C::kept().0.with(py, Vec::pop) } else { None };
     let Some(Memory(object)) = kept else { return make_in_fresh_memory(py, value, tracked) };

@@ -38,7 +38,7 @@ fn handle_of(event_loop: &Bound<'_, LoopCore>, entry: Entry) -> PyResult<Option<
         Entry::Call { function, argument, context } => {
             let call = Call { function, args: argument.map_or(Args::None, Args::One) };
             let core = HandleCore::new(py, event_loop.clone().unbind(), call, context)?;
-            Some(Py::new(py, Handle { core })?.into_any())
+            Some(Handle::new(py, core)?.unbind().into_any())
         }
         Entry::Handle(handle) => Some(handle.into_any()),
         Entry::Timer(timer) => Some(timer.into_any()),

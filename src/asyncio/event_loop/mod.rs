@@ -37,7 +37,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyTuple};
 use self::inbox::Inbox;
 use self::ready::Entry;
 use self::source::{Source, Sources};
-use crate::asyncio::handle::TimerHandle;
+use crate::asyncio::timer_handle::TimerHandle;
 use crate::asyncio::transport::listener::Listener;
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::asyncio::transport::tls::buffers::Buffers;
@@ -183,7 +183,7 @@ impl LoopCore {
     ///
     /// From a thread that is not the loop's it wakes the loop. Where there is a GIL, whoever has it may add to the queue:
     /// the loop looks there before it lets go of the GIL to sleep, and announces that it sleeps.
-    #[inline]
+    #[inline(always)]
     pub fn push(&self, py: Python<'_>, entry: Entry) {
         if cfg!(Py_GIL_DISABLED) {
             let running = self.thread.load(Ordering::Relaxed);

@@ -9,7 +9,8 @@ use pyo3::prelude::*;
 
 use super::{report, LoopCore};
 use crate::asyncio::callback::{Args, BoundArgs, BoundCall, Call};
-use crate::asyncio::handle::{Handle, HandleCore, TimerHandle};
+use crate::asyncio::handle::{Handle, HandleCore};
+use crate::asyncio::timer_handle::TimerHandle;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::Readiness;
 use crate::py::call;
@@ -18,8 +19,10 @@ use crate::py::class::{track, track_if_shared};
 /// Makes the handles in a queue known to the collector: the run is over, and the loop may become garbage.
 pub fn track_handles<'a>(py: Python<'_>, entries: impl Iterator<Item = &'a Entry>) {
     for entry in entries {
-        if let Entry::Handle(handle) = entry {
-            track(handle.bind(py));
+        match entry {
+            Entry::Handle(handle) => track(handle.bind(py)),
+            Entry::Timer(timer) => track(timer.bind(py)),
+            _ => {}
         }
     }
 }
@@ -117,23 +120,21 @@ impl Entry {
             }
             Self::Handle(handle) => {
                 let handle = handle.into_bound(py);
-                let outcome = handle.get().core.run(py);
+                let outcome = Handle::run(&handle, event_loop);
                 // From now on somebody else keeps it, or nobody: see `Handle::scheduled`.
                 track_if_shared(&handle);
-                let outcome = match outcome {
-                    Ok(()) => Ok(()),
-                    Err(error) => {
-                        track(&handle);
-                        report::callback_failed(event_loop, handle.as_any(), error)
-                    }
-                };
                 after(Ran::Object(handle.as_any())).and(outcome)
             }
             Self::Timer(timer) => {
                 let timer = timer.into_bound(py);
-                let outcome = match timer.get().core.run(py) {
+                let outcome = timer.get().core.run(py);
+                track_if_shared(&timer);
+                let outcome = match outcome {
                     Ok(()) => Ok(()),
-                    Err(error) => report::callback_failed(event_loop, timer.as_any(), error),
+                    Err(error) => {
+                        track(&timer);
+                        report::callback_failed(event_loop, timer.as_any(), error)
+                    }
                 };
                 after(Ran::Object(timer.as_any())).and(outcome)
             }
@@ -173,14 +174,18 @@ impl Entry {
             Self::Call { function, argument, context } => {
                 let call = Call { function, args: argument.map_or(Args::None, Args::One) };
                 let core = HandleCore::new(py, event_loop.clone().unbind(), call, context)?;
-                Bound::new(py, Handle { core })?.into_any()
+                Handle::new(py, core)?.into_any()
             }
             Self::Handle(handle) => {
                 let handle = handle.into_bound(py);
                 track(&handle);
                 handle.into_any()
             }
-            Self::Timer(timer) => timer.into_bound(py).into_any(),
+            Self::Timer(timer) => {
+                let timer = timer.into_bound(py);
+                track(&timer);
+                timer.into_any()
+            }
             Self::Foreign(handle) => handle.into_bound(py),
             Self::Io(..) => unreachable!("events have no handle"),
         })
@@ -222,6 +227,6 @@ fn bare_call_failed(
     };
     let call = Call { function: call.function.clone().unbind(), args };
     let core = HandleCore::new(py, event_loop.clone().unbind(), call, context.clone().unbind())?;
-    let handle = Bound::new(py, Handle { core })?;
+    let handle = Handle::new(py, core)?;
     report::callback_failed(event_loop, handle.as_any(), error)
 }

@@ -16,7 +16,6 @@ use super::ready::Entry;
 use super::LoopCore;
 use crate::asyncio::callback::{Args, Call};
 use crate::asyncio::handle::{Handle, HandleCore};
-use crate::asyncio::thread_safe_handle::ThreadSafeHandle;
 use crate::py::call;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
 
@@ -52,7 +51,7 @@ impl FastMethod<LoopCore> for CallSoon {
             return Some(Ok(py.None().into_bound(py)));
         }
         let (callback, rest) = arguments.positional().split_first()?;
-        Some(LoopCore::queue_callback(slf, *callback, rest))
+        Some(LoopCore::queue_callback(slf, *callback, rest, false))
     }
 
     fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
@@ -63,7 +62,7 @@ impl FastMethod<LoopCore> for CallSoon {
         LoopCore::check_callback(slf, callback, "call_soon", true)?;
         let args = bound.args(py)?;
         let core = LoopCore::new_handle_core(slf, callback, args, bound.context)?;
-        let handle = Handle::scheduled(py, core, this.spares_handles())?.unbind();
+        let handle = Handle::scheduled(py, core, this.spares_handles(), false)?.unbind();
         this.push(py, Entry::Handle(handle.clone_ref(py)));
         Ok(handle.into_any())
     }
@@ -83,12 +82,12 @@ impl FastMethod<LoopCore> for CallSoonThreadsafe {
         slf: Borrowed<'_, 'py, LoopCore>,
         arguments: Arguments<'_, 'py>,
     ) -> Option<PyResult<Bound<'py, PyAny>>> {
-        if slf.get().needs_checks() || arguments.keyword_names().is_some() || ThreadSafeHandle::IS_USED {
+        if slf.get().needs_checks() || arguments.keyword_names().is_some() {
             return None;
         }
         let (callback, rest) = arguments.positional().split_first()?;
         slf.get().count_threadsafe_call();
-        Some(LoopCore::queue_callback(slf, *callback, rest))
+        Some(LoopCore::queue_callback(slf, *callback, rest, true))
     }
 
     fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
@@ -99,16 +98,10 @@ impl FastMethod<LoopCore> for CallSoonThreadsafe {
         LoopCore::check_callback(slf, callback, "call_soon_threadsafe", false)?;
         let args = bound.args(py)?;
         let core = LoopCore::new_handle_core(slf, callback, args, bound.context)?;
-        // A handle that another one owns does not come back to the queue's care after its run.
-        let spared = this.spares_handles() && !ThreadSafeHandle::IS_USED;
-        let handle = Handle::scheduled(py, core, spared)?.unbind();
-        let (entry, handle) = match ThreadSafeHandle::of(py, &slf, &handle)? {
-            Some(safe) => (Entry::Foreign(safe.clone_ref(py).into_any()), safe.into_any()),
-            None => (Entry::Handle(handle.clone_ref(py)), handle.into_any()),
-        };
+        let handle = Handle::scheduled(py, core, this.spares_handles(), true)?.unbind();
         this.count_threadsafe_call();
-        this.push(py, entry);
-        Ok(handle)
+        this.push(py, Entry::Handle(handle.clone_ref(py)));
+        Ok(handle.into_any())
     }
 }
 
@@ -201,15 +194,16 @@ impl LoopCore {
     }
 
     /// The usual case of `call_soon` and `call_soon_threadsafe`.
-    #[inline]
+    #[inline(always)]
     fn queue_callback<'py>(
         slf: Borrowed<'_, 'py, Self>,
         callback: Borrowed<'_, 'py, PyAny>,
         args: &[Borrowed<'_, 'py, PyAny>],
+        thread_safe: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let core = Self::plain_handle_core(slf, callback, args)?;
-        let handle = Handle::scheduled(py, core, slf.get().spares_handles())?;
+        let handle = Handle::scheduled(py, core, slf.get().spares_handles(), thread_safe)?;
         slf.get().push(py, Entry::Handle(handle.clone().unbind()));
         Ok(handle.into_any())
     }
@@ -226,7 +220,7 @@ impl LoopCore {
         Self::add_timer(&slf, core, when, None).map(Bound::into_any)
     }
 
-    #[inline]
+    #[inline(always)]
     fn plain_handle_core<'py>(
         slf: Borrowed<'_, 'py, Self>,
         callback: Borrowed<'_, 'py, PyAny>,

@@ -5,8 +5,9 @@
 use pyo3::prelude::*;
 
 use super::ready::Entry;
-use super::LoopCore;
-use crate::asyncio::handle::{HandleCore, TimerHandle};
+use super::{LoopCore, State};
+use crate::asyncio::handle::HandleCore;
+use crate::asyncio::timer_handle::TimerHandle;
 use crate::engine::time::timer_heap::TimerKey;
 use crate::py::recycled;
 
@@ -37,7 +38,8 @@ impl LoopCore {
         given: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, TimerHandle>> {
         let py = slf.py();
-        let timer = recycled::make(py, TimerHandle::new(core, when, given), true)?;
+        let tracked = !slf.get().spares_handles();
+        let timer = recycled::make(py, TimerHandle::new(core, when, given), tracked)?;
         let deadline = deadline_ns(when);
         let entry = timer.clone().unbind();
         let key = slf.get().state(py, |state| state.timers.insert(deadline, entry));
@@ -57,12 +59,13 @@ impl LoopCore {
     /// Moves all timers that are due at `now_ns` into the ready queue.
     pub fn queue_due_timers(&self, py: Python<'_>, now_ns: u64) {
         self.state(py, |state| {
-            while let Some((deadline_ns, timer)) = state.timers.pop_due(now_ns) {
+            let State { timers, ready, .. } = state;
+            timers.take_due(now_ns, |deadline_ns, timer| {
                 self.metrics.timers_fired.add(1);
                 self.metrics.lag.record(now_ns.saturating_sub(deadline_ns), 1);
                 timer.get().set_key(py, None);
-                state.ready.push_back(Entry::Timer(timer));
-            }
+                ready.push_back(Entry::Timer(timer));
+            });
         });
     }
 }

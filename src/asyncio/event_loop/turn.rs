@@ -24,6 +24,7 @@ use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::epoll::EventBuffer;
 use crate::engine::sys::ticks::{ticks, TickRate};
 use crate::py::call::{self, check_signals};
+use crate::py::class::track;
 use crate::py::error::os_error;
 use crate::py::thread_end::StayHere;
 
@@ -103,6 +104,7 @@ impl LoopCore {
         let start = ticks();
         let mut run = Run::new(&reactor, events, start);
         this.metrics.run_started.set(start);
+        let before = this.state(py, |state| state.timers.mark());
         this.turning.store(true, Ordering::Relaxed);
         let guard = StayHere::new();
         let outcome = loop {
@@ -121,6 +123,7 @@ impl LoopCore {
         this.state(py, |state| {
             state.events = Some(run.events);
             track_handles(py, state.ready.iter());
+            state.timers.iter_since(before).for_each(|timer| track(timer.bind(py)));
         });
         outcome
     }

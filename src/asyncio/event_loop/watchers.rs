@@ -177,7 +177,7 @@ impl LoopCore {
         if fd < 0 {
             return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
         }
-        let handle = Py::new(py, Handle { core })?;
+        let handle = Handle::new(py, core)?.unbind();
         let (outcome, replaced, _dropped) = this.state(py, |state| {
             if let Some((token, watcher)) = state.sources.watcher_mut(fd) {
                 let replaced = watcher.slot(direction).replace(handle.clone_ref(py));
