@@ -57,6 +57,7 @@ mod _native {
         let py = module.py();
         crate::py::imports::imports(py)?;
         event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
+        event_loop::busy_poll::add_to(&py.get_type::<LoopCore>())?;
         install_free_list::<Handle>(&py.get_type::<Handle>());
         install_free_list::<TimerHandle>(&py.get_type::<TimerHandle>());
         transport::stream::add_methods(&py.get_type::<StreamTransport>())?;

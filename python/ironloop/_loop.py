@@ -23,7 +23,7 @@ from asyncio import base_events
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _executor, _native, _resolve, _tls
+from . import _busy_poll, _executor, _native, _resolve, _tls
 from ._subprocess import ProcessTransport
 
 if TYPE_CHECKING:
@@ -68,6 +68,21 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         # What set_wakeup_fd() had before we took the place; None: we have not.
         self._wakeup_before: int | None = None
         super().__init__(_ReactorView(self))  # type: ignore[arg-type]
+        self.busy_poll = _busy_poll.default()
+
+    @property
+    def busy_poll(self) -> float:
+        """For how many seconds the loop may look for events before it blocks; 50 microseconds unless set.
+
+        It does so only while recent events came in time, so a loop with little to do, or one whose peers need its
+        core, just blocks. 0 turns it off. The environment variable IRONLOOP_BUSY_POLL sets it for new loops.
+        ValueError for a number below 0 or above 1.
+        """
+        return self._busy_poll()
+
+    @busy_poll.setter
+    def busy_poll(self, seconds: float) -> None:
+        self._set_busy_poll(seconds)
 
     # What waits
 

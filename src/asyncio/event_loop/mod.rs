@@ -10,6 +10,7 @@
 //! ```
 
 mod bindings;
+pub mod busy_poll;
 mod inbox;
 mod inspect;
 pub mod methods;
@@ -95,6 +96,8 @@ pub struct LoopCore {
     epoch: AtomicU64,
     /// `State::flush` is not empty.
     flush_pending: AtomicBool,
+    /// For how long to look for events before the thread blocks (`engine::reactor::spin`); 0: not at all.
+    busy_poll_ns: AtomicU64,
 }
 
 impl LoopCore {
@@ -253,6 +256,7 @@ impl LoopCore {
             turning: AtomicBool::new(false),
             epoch: AtomicU64::new(1),
             flush_pending: AtomicBool::new(false),
+            busy_poll_ns: AtomicU64::new(0),
         })
     }
 

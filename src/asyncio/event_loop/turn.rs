@@ -18,6 +18,7 @@ use super::ready::{track_handles, Entry};
 use super::{Gathered, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::reactor::registry::Token;
+use crate::engine::reactor::spin::Spin;
 use crate::engine::reactor::{event, Reactor};
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::epoll::EventBuffer;
@@ -44,6 +45,9 @@ struct Run<'a> {
     untimed_turns: u32,
     last_look_ns: u64,
     last_poll_ns: u64,
+    spin: Spin,
+    /// The last turn has spun in vain: block.
+    spun: bool,
 }
 
 impl LoopCore {
@@ -61,8 +65,16 @@ impl LoopCore {
             .state(py, |state| state.events.take())
             .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
         let until_stop = this.until_stop.swap(false, Ordering::Relaxed);
-        let mut run =
-            Run { reactor: &reactor, events, busy_turns: 0, untimed_turns: 0, last_look_ns: 0, last_poll_ns: 0 };
+        let mut run = Run {
+            reactor: &reactor,
+            events,
+            busy_turns: 0,
+            untimed_turns: 0,
+            last_look_ns: 0,
+            last_poll_ns: 0,
+            spin: Spin::new(),
+            spun: false,
+        };
         this.turning.store(true, Ordering::Relaxed);
         let guard = StayHere::new();
         let outcome = loop {
@@ -140,15 +152,34 @@ impl LoopCore {
     /// Waits for events until the next deadline, detached from the interpreter.
     fn poll_and_wait(&self, py: Python<'_>, run: &mut Run<'_>, next_deadline: Option<u64>) -> PyResult<()> {
         run.busy_turns = 0;
-        let timeout = next_deadline.map(|deadline| deadline.saturating_sub(monotonic_ns()));
+        let limit = self.busy_poll_ns.load(Ordering::Relaxed);
+        let now = if limit > 0 || next_deadline.is_some() { monotonic_ns() } else { 0 };
+        let timeout = next_deadline.map(|deadline| deadline.saturating_sub(now));
         if timeout == Some(0) || !self.inbox.going_to_sleep() {
             let outcome = run.reactor.wait(&mut run.events, Some(0));
             return finish_poll(py, run, outcome);
         }
-        let reactor = run.reactor;
-        let events = &mut run.events;
-        let outcome = py.detach(|| reactor.wait(events, timeout));
+        let spins = limit > 0 && run.spin.is_worthwhile() && !std::mem::take(&mut run.spun);
+        let (reactor, events) = (run.reactor, &mut run.events);
+        let outcome = if spins {
+            let end = now.saturating_add(timeout.map_or(limit, |timeout| timeout.min(limit)));
+            py.detach(|| ask_until(reactor, events, end))
+        } else {
+            py.detach(|| reactor.wait(events, timeout))
+        };
         self.inbox.woke_up();
+        match outcome {
+            Ok(0) if !spins => run.spin.blocked(None, limit),
+            Ok(_) if !spins => run.spin.blocked(Some(monotonic_ns().saturating_sub(now)), limit),
+            // A timer is due: nobody knows whether an event would have come.
+            Ok(0) if timeout.is_some_and(|timeout| timeout <= limit) => {}
+            Ok(0) => {
+                run.spin.miss();
+                run.spun = true;
+            }
+            Ok(_) => run.spin.hit(),
+            Err(_) => {}
+        }
         finish_poll(py, run, outcome)
     }
 
@@ -193,6 +224,19 @@ impl LoopCore {
             outcome = context.map_or_else(flush, |context| call::in_context(py, &context, flush)).and(outcome);
         }
         outcome
+    }
+}
+
+/// Looks for events until there are some, or the time is over, without ever blocking.
+///
+/// Signals do not interrupt it: the turn goes on after it, looks for them, and only the next one blocks.
+fn ask_until(reactor: &Reactor, events: &mut EventBuffer, end_ns: u64) -> crate::engine::Result<usize> {
+    loop {
+        let count = reactor.wait(events, Some(0))?;
+        if count > 0 || monotonic_ns() >= end_ns {
+            return Ok(count);
+        }
+        std::hint::spin_loop();
     }
 }
 
