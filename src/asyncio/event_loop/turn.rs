@@ -5,7 +5,8 @@
 //!         -> run exactly what is in the queue now, flushing gathered writes after each callback
 //! ```
 //!
-//! This is asyncio's order: callbacks that were scheduled before the poll, then I/O in the order the
+//! What the callbacks of events have scheduled runs before the next poll, which then knows whether to wait. Otherwise
+//! this is asyncio's order: callbacks that were scheduled before the poll, then I/O in the order the
 //! kernel gave, then timers by deadline. What they schedule waits for the next turn. If a callback
 //! ends the run, the rest of the batch stays in the queue for the next run; no event is lost.
 
@@ -45,6 +46,9 @@ struct Run<'a> {
     untimed_turns: u32,
     last_look_ns: u64,
     last_poll_ns: u64,
+    /// The last poll brought events, and what they have led to comes before the next one: a task that such an event has
+    /// woken costs no poll of its own.
+    fresh: bool,
     spin: Spin,
     /// The last turn has spun in vain: block.
     spun: bool,
@@ -72,6 +76,7 @@ impl LoopCore {
             untimed_turns: 0,
             last_look_ns: 0,
             last_poll_ns: 0,
+            fresh: false,
             spin: Spin::new(),
             spun: false,
         };
@@ -115,6 +120,7 @@ impl LoopCore {
             }
             if !run.events.is_empty() {
                 run.busy_turns = 0;
+                run.fresh = true;
                 self.queue_events(py, run);
             }
         }
@@ -127,9 +133,12 @@ impl LoopCore {
         self.run_batch(slf)
     }
 
-    /// Looks for events without waiting, unless the loop has been busy and looked a moment ago (false).
+    /// Looks for events without waiting, unless it looked a moment ago (false).
     #[inline]
     fn poll_if_due(&self, py: Python<'_>, run: &mut Run<'_>, stopping: bool) -> PyResult<bool> {
+        if std::mem::take(&mut run.fresh) && !stopping {
+            return Ok(false);
+        }
         run.busy_turns = run.busy_turns.saturating_add(1);
         if run.busy_turns > BUSY_TURNS && !stopping {
             if run.untimed_turns > 0 {
@@ -151,7 +160,7 @@ impl LoopCore {
 
     /// Waits for events until the next deadline, detached from the interpreter.
     fn poll_and_wait(&self, py: Python<'_>, run: &mut Run<'_>, next_deadline: Option<u64>) -> PyResult<()> {
-        run.busy_turns = 0;
+        (run.busy_turns, run.fresh) = (0, false);
         let limit = self.busy_poll_ns.load(Ordering::Relaxed);
         let now = if limit > 0 || next_deadline.is_some() { monotonic_ns() } else { 0 };
         let timeout = next_deadline.map(|deadline| deadline.saturating_sub(now));
