@@ -52,14 +52,13 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         use crate::asyncio::{event_loop, transport};
-        use crate::py::class::{install_finalizer, install_free_list};
+        use crate::py::class::install_finalizer;
 
         let py = module.py();
         crate::py::imports::imports(py)?;
+        event_loop::discarded::learn(py)?;
         event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
-        event_loop::busy_poll::add_to(&py.get_type::<LoopCore>())?;
-        install_free_list::<Handle>(&py.get_type::<Handle>());
-        install_free_list::<TimerHandle>(&py.get_type::<TimerHandle>());
+        crate::asyncio::handle::set_up(py)?;
         transport::stream::add_methods(&py.get_type::<StreamTransport>())?;
         transport::datagram::add_methods(&py.get_type::<DatagramTransport>())?;
         transport::pipe::writing::add_methods(&py.get_type::<WritePipeTransport>())?;

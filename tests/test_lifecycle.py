@@ -200,6 +200,38 @@ def test_a_handle_in_a_cycle_is_collected(schedule):
     loop.close()
 
 
+@pytest.mark.parametrize("end", ["fires", "cancelled", "loop closes", "loop dies"])
+def test_a_timer_that_a_running_loop_made_is_collected_with_its_cycle(end):
+    """While its loop runs, the collector does not know of it."""
+
+    class Owner:
+        pass
+
+    async def main():
+        owner = Owner()
+        owner.loop = loop
+        owner.timer = loop.call_later(0 if end == "fires" else 1000, lambda owner=owner: owner)
+        gc.collect()
+        await asyncio.sleep(0.001)
+        if end == "cancelled":
+            owner.timer.cancel()
+        return weakref.ref(owner)
+
+    loop = ironloop.new_event_loop()
+    gone = loop.run_until_complete(main())
+    if end == "loop closes":
+        loop.close()
+    if end == "loop dies":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del loop
+            gc.collect()
+    gc.collect()
+    assert gone() is None
+    if end in ("fires", "cancelled"):
+        loop.close()
+
+
 def test_an_open_loop_that_nobody_holds_is_collected_with_what_it_holds():
     class Thing:
         pass

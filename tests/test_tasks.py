@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import gc
 import sys
-from typing import ClassVar
 
 import ironloop
 import pytest
@@ -200,37 +201,6 @@ def test_an_override_of_call_soon_sees_the_steps_of_tasks(loop_factory):
     assert Tracing.steps >= 2
 
 
-def test_steps_and_wake_ups_of_tasks_need_no_handles():
-    """Nobody would see them: asyncio's C Task throws them away."""
-
-    class Tracing(ironloop.Loop):
-        handles: ClassVar[list[tuple[str, object]]] = []
-
-        def call_soon(self, callback, *args, context=None):
-            handle = super().call_soon(callback, *args, context=context)
-            kind = getattr(callback, "__name__", type(callback).__name__)
-            Tracing.handles.append((kind, handle))
-            return handle
-
-    async def main():
-        future = loop.create_future()
-        task = loop.create_task(wait_for(future))
-        await asyncio.sleep(0)
-        future.set_result(1)
-        assert await task == 1
-
-    async def wait_for(future):
-        return await future
-
-    loop = Tracing()
-    loop.run_until_complete(main())
-    loop.close()
-    made = {kind for kind, handle in Tracing.handles if handle is not None}
-    spared = {kind for kind, handle in Tracing.handles if handle is None}
-    assert spared == {"TaskStepMethWrapper", "task_wakeup"}
-    assert not made & spared
-
-
 def test_an_override_of_create_task_is_used_by_asyncio(loop_factory):
     base = loop_factory()
     base.close()
@@ -309,3 +279,63 @@ def test_reprs_of_tasks_and_futures_are_cpythons():
         loop.close()
     first, second = texts
     assert [t.split("Task-")[0] for t in first] == [t.split("Task-")[0] for t in second]
+
+
+def test_what_asyncio_schedules_and_forgets_gets_no_handle():
+    """asyncio's C code throws the handle away, so none is made; the callback still runs, in its place and context."""
+    variable = contextvars.ContextVar("variable", default="outside")
+    order = []
+
+    def handles():
+        return sum(type(found) is ironloop._native.Handle for found in gc.get_objects())
+
+    async def waiting(future):
+        variable.set("inside")
+        order.append(("task", await future, variable.get()))
+
+    def done(future):
+        order.append(("callback", future.result(), variable.get()))
+
+    with contextlib.closing(ironloop.new_event_loop()) as loop:
+        future = loop.create_future()
+        before = handles()
+        task = loop.create_task(waiting(future))
+        assert handles() == before
+        loop.run_until_complete(asyncio.sleep(0))
+        before = handles()
+        future.add_done_callback(done)
+        future.set_result(42)
+        assert handles() == before
+        kept = loop.call_soon(order.append, "call_soon")
+        assert handles() == before + 1
+        assert len(loop._ready) == 3
+        loop.run_until_complete(task)
+        assert not kept.cancelled()
+    assert order == [("task", 42, "inside"), ("callback", 42, "outside"), "call_soon"]
+
+
+def test_what_a_forgotten_callback_raises_is_reported(loop, reports):
+    def fail(_future):
+        raise ZeroDivisionError
+
+    future = loop.create_future()
+    future.add_done_callback(fail)
+    future.set_result(None)
+    loop.run_until_complete(asyncio.sleep(0))
+    (context,) = reports
+    assert isinstance(context["exception"], ZeroDivisionError)
+    assert isinstance(context["handle"], asyncio.Handle)
+    assert context["handle"]._callback is fail
+    assert context["handle"]._args == (future,)
+
+
+def test_a_name_of_none_is_no_name(run, loop):
+    async def main():
+        first = loop.create_task(answer(), name=None)
+        assert first.get_name().startswith("Task-")
+        assert await first == 42
+        with pytest.raises(TypeError, match="colour"):
+            loop.create_task(coro := answer(), colour="red")
+        coro.close()
+
+    run(main)

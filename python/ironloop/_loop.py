@@ -70,20 +70,6 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         super().__init__(_ReactorView(self))  # type: ignore[arg-type]
         self.busy_poll = _busy_poll.default()
 
-    @property
-    def busy_poll(self) -> float:
-        """For how many seconds the loop may look for events before it blocks; 50 microseconds unless set.
-
-        It does so only while recent events came in time, so a loop with little to do, or one whose peers need its
-        core, just blocks. 0 turns it off. The environment variable IRONLOOP_BUSY_POLL sets it for new loops.
-        ValueError for a number below 0 or above 1.
-        """
-        return self._busy_poll()
-
-    @busy_poll.setter
-    def busy_poll(self, seconds: float) -> None:
-        self._set_busy_poll(seconds)
-
     # What waits
 
     @property

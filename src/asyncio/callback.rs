@@ -58,6 +58,16 @@ impl Call {
         };
         BoundCall { function: self.function.bind(py).clone(), args }
     }
+
+    #[inline]
+    pub fn into_bound(self, py: Python<'_>) -> BoundCall<'_> {
+        let args = match self.args {
+            Args::None => BoundArgs::None,
+            Args::One(argument) => BoundArgs::One(argument.into_bound(py)),
+            Args::Many(arguments) => BoundArgs::Many(arguments.into_bound(py)),
+        };
+        BoundCall { function: self.function.into_bound(py), args }
+    }
 }
 
 /// A call with references of its own, to be made while nothing is lent. Bound references are given back

@@ -11,20 +11,34 @@
 //!
 //! `cancel` may be called from any thread; everything else belongs to the loop's thread.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::basic::CompareOp;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
+use pyo3::{intern, Borrowed};
 
 use crate::asyncio::callback::Call;
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine::time::timer_heap::TimerKey;
-use crate::py::class::{track, untrack, FreeList, FreeObjects};
+use crate::py::class::track;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
+use crate::py::method::{add_plain_method, PlainMethod};
+use crate::py::recycled::{self, Kept, Recycled};
+
+const CANCEL_DOC: &CStr = c"cancel($self, /)\n--\n\n\
+    Prevents the callback from being called. Does nothing if it was called or cancelled already.";
+
+/// Makes the two classes ready for use.
+pub fn set_up(py: Python<'_>) -> PyResult<()> {
+    recycled::install::<Handle>(&py.get_type::<Handle>());
+    recycled::install::<TimerHandle>(&py.get_type::<TimerHandle>());
+    add_plain_method::<Handle, Handle>(&py.get_type::<Handle>())?;
+    add_plain_method::<TimerHandle, TimerHandle>(&py.get_type::<TimerHandle>())
+}
 
 /// What only debug mode needs.
 #[derive(Default)]
@@ -46,21 +60,28 @@ pub struct HandleCore {
 }
 
 impl HandleCore {
-    /// Takes a stack trace if the loop is in debug mode.
-    pub fn new(py: Python<'_>, event_loop: Py<LoopCore>, call: Call, context: Py<PyAny>) -> PyResult<Self> {
-        let debug = if event_loop.get().is_debug() {
-            let source_traceback = imports(py)?.extract_stack.call0(py)?;
-            Some(Box::new(DebugInfo { source_traceback: Some(source_traceback), repr: None }))
-        } else {
-            None
-        };
-        Ok(Self {
+    /// For a loop that is not in debug mode.
+    #[inline]
+    pub const fn without_debug(event_loop: Py<LoopCore>, call: Call, context: Py<PyAny>) -> Self {
+        Self {
             call: LoopOwned::new(Some(call)),
             cancelled: AtomicBool::new(false),
             event_loop,
             context,
-            debug: LoopOwned::new(debug),
-        })
+            debug: LoopOwned::new(None),
+        }
+    }
+
+    /// Takes a stack trace if the loop is in debug mode.
+    pub fn new(py: Python<'_>, event_loop: Py<LoopCore>, call: Call, context: Py<PyAny>) -> PyResult<Self> {
+        let is_debug = event_loop.get().is_debug();
+        let mut this = Self::without_debug(event_loop, call, context);
+        if is_debug {
+            let source_traceback = imports(py)?.extract_stack.call0(py)?;
+            let debug = DebugInfo { source_traceback: Some(source_traceback), repr: None };
+            this.debug = LoopOwned::new(Some(Box::new(debug)));
+        }
+        Ok(this)
     }
 
     pub fn is_cancelled(&self) -> bool {
@@ -77,6 +98,7 @@ impl HandleCore {
     }
 
     /// False if it was cancelled before.
+    #[inline]
     fn cancel(&self, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = slf.py();
         if self.cancelled.swap(true, Ordering::AcqRel) {
@@ -88,7 +110,7 @@ impl HandleCore {
         }
         track(slf);
         // Dropped outside: freeing the callback may run any code.
-        drop(self.call.with(py, Option::take));
+        drop(self.call.with(py, Option::take).map(|call| call.into_bound(py)));
         Ok(true)
     }
 
@@ -126,6 +148,20 @@ impl HandleCore {
             .unwrap_or(Ok(()))
     }
 
+    /// Gives all references back, see `Recycled::release`.
+    #[inline]
+    fn release(self, py: Python<'_>) {
+        let Self { call, cancelled: _, event_loop, context, debug } = self;
+        drop(call.into_inner().map(|call| call.into_bound(py)));
+        drop(event_loop.into_bound(py));
+        drop(context.into_bound(py));
+        if let Some(debug) = debug.into_inner() {
+            let DebugInfo { source_traceback, repr } = *debug;
+            drop(source_traceback.map(|traceback| traceback.into_bound(py)));
+            drop(repr.map(|repr| repr.into_bound(py)));
+        }
+    }
+
     /// Breaks cycles through the callback.
     fn clear(&self) {
         drop(self.call.visit(Option::take));
@@ -143,22 +179,42 @@ impl Handle {
     /// A handle for the ready queue.
     ///
     /// `running`: the loop runs, so it is alive, and with it everything in its queue: the collector need not look at the
-    /// handle until it has run, was cancelled, or the run ends. Most handles are freed before that, and a burst of
+    /// handle until it has run, was cancelled, or the run ends. The same holds for timers. Most handles are freed before that, and a burst of
     /// callbacks is not visited in each of the collections that it brings about.
     #[inline]
-    pub fn scheduled(py: Python<'_>, core: HandleCore, running: bool) -> PyResult<Py<Self>> {
-        let handle = Bound::new(py, Self { core })?;
-        if running {
-            untrack(&handle);
-        }
-        Ok(handle.unbind())
+    pub fn scheduled(py: Python<'_>, core: HandleCore, running: bool) -> PyResult<Bound<'_, Self>> {
+        recycled::make(py, Self { core }, !running)
     }
 }
 
-impl FreeList for Handle {
-    fn free_list() -> &'static FreeObjects {
-        static FREE: FreeObjects = FreeObjects::new();
-        &FREE
+impl Handle {
+    /// Prevents the callback from being called. Does nothing if it was called or cancelled already.
+    #[inline]
+    pub fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().core.cancel(slf.as_any()).map(drop)
+    }
+}
+
+impl PlainMethod<Handle> for Handle {
+    const NAME: &'static CStr = c"cancel";
+    const DOC: &'static CStr = CANCEL_DOC;
+
+    #[inline]
+    fn call<'py>(slf: Borrowed<'_, 'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::cancel(&slf)?;
+        Ok(slf.py().None().into_bound(slf.py()))
+    }
+}
+
+impl Recycled for Handle {
+    fn kept() -> &'static Kept {
+        static KEPT: Kept = Kept::new();
+        &KEPT
+    }
+
+    #[inline]
+    fn release(self, py: Python<'_>) {
+        self.core.release(py);
     }
 }
 
@@ -168,11 +224,6 @@ impl Handle {
     #[getter(__class__)]
     fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(imports(py)?.handle.clone_ref(py))
-    }
-
-    /// Prevents the callback from being called. Does nothing if it was called or cancelled already.
-    pub fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().core.cancel(slf.as_any()).map(drop)
     }
 
     /// Whether it was cancelled.
@@ -275,10 +326,33 @@ impl TimerHandle {
     }
 }
 
-impl FreeList for TimerHandle {
-    fn free_list() -> &'static FreeObjects {
-        static FREE: FreeObjects = FreeObjects::new();
-        &FREE
+impl PlainMethod<TimerHandle> for TimerHandle {
+    const NAME: &'static CStr = c"cancel";
+    const DOC: &'static CStr = CANCEL_DOC;
+
+    #[inline]
+    fn call<'py>(slf: Borrowed<'_, 'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.core.cancel(slf.as_any())? {
+            if let Some(key) = this.key.with(py, Option::take) {
+                this.core.event_loop.get().forget_timer(py, key);
+            }
+        }
+        Ok(py.None().into_bound(py))
+    }
+}
+
+impl Recycled for TimerHandle {
+    fn kept() -> &'static Kept {
+        static KEPT: Kept = Kept::new();
+        &KEPT
+    }
+
+    #[inline]
+    fn release(self, py: Python<'_>) {
+        drop(self.given_when.map(|when| when.into_bound(py)));
+        self.core.release(py);
     }
 }
 
@@ -288,18 +362,6 @@ impl TimerHandle {
     #[getter(__class__)]
     fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(imports(py)?.timer_handle.clone_ref(py))
-    }
-
-    /// Prevents the callback from being called. Does nothing if it was called or cancelled already.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.core.cancel(slf.as_any())? {
-            if let Some(key) = this.key.with(py, Option::take) {
-                this.core.event_loop.get().forget_timer(py, key);
-            }
-        }
-        Ok(())
     }
 
     /// Whether it was cancelled.

@@ -29,9 +29,7 @@ pub struct ThreadSafeHandle {
 
 impl ThreadSafeHandle {
     /// Whether this version of asyncio has such handles.
-    pub fn is_used(py: Python<'_>) -> PyResult<bool> {
-        Ok(imports(py)?.thread_safe_handle.is_some())
-    }
+    pub const IS_USED: bool = cfg!(Py_3_14);
 
     /// Makes `handle` safe; `None` where asyncio has no such handles.
     pub fn of(
@@ -39,7 +37,7 @@ impl ThreadSafeHandle {
         event_loop: &Bound<'_, LoopCore>,
         handle: &Py<Handle>,
     ) -> PyResult<Option<Py<ThreadSafeHandle>>> {
-        if !Self::is_used(py)? {
+        if !Self::IS_USED {
             return Ok(None);
         }
         let lock = imports(py)?.rlock.call0(py)?;

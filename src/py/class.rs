@@ -1,12 +1,8 @@
-//! What PyO3 leaves out of a class: a finalizer that runs before the object is taken apart, and a list of
-//! free objects that costs no lock.
+//! What PyO3 leaves out of a class: a finalizer that runs before the object is taken apart, and a say in what
+//! the collector knows.
 //!
 //! `asyncio` warns of a transport that was dropped without `close()` and hands the transport itself to
 //! the warning; that takes an object which is still whole (PEP 442), so `Drop` is too late.
-//!
-//! A handle is made and freed per callback. Taking it from a list of its own saves the allocator and
-//! the collector's counters (PyO3's `freelist` takes a mutex per object). Free-threaded and debug builds do
-//! without the list.
 #![expect(unsafe_code, reason = "type slots")]
 
 use std::ffi::c_int;
@@ -122,80 +118,5 @@ pub fn install_finalizer<C: Finalize>(class: &Bound<'_, PyType>) {
                 ffi::PyType_Modified(raw);
             }
         }
-    }
-}
-
-/// A class whose freed instances are kept for the next ones, see `install_free_list`.
-pub trait FreeList: PyClass + PyTypeInfo {
-    fn free_list() -> &'static FreeObjects;
-}
-
-/// Memory of freed instances: untracked, uninitialised but for the collector's header in front of it.
-pub struct FreeObjects(crate::py::loop_owned::LoopOwned<Vec<FreeObject>>);
-
-struct FreeObject(*mut ffi::PyObject);
-
-// SAFETY: memory that nobody refers to; it may be handed to any thread that is attached.
-unsafe impl Send for FreeObject {}
-
-/// Instances kept at the most; a burst of more callbacks than this pays for the allocator.
-const KEPT_OBJECTS: usize = 2048;
-
-impl FreeObjects {
-    pub const fn new() -> Self {
-        Self(crate::py::loop_owned::LoopOwned::new(Vec::new()))
-    }
-}
-
-unsafe extern "C" fn alloc_from_list<C: FreeList>(
-    class: *mut ffi::PyTypeObject,
-    items: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: CPython allocates attached.
-    let py = unsafe { Python::assume_attached() };
-    if std::ptr::eq(class, C::type_object_raw(py)) {
-        if let Some(FreeObject(object)) = C::free_list().0.with(py, Vec::pop) {
-            // SAFETY: the memory belonged to an instance of this very class (subclasses do not get here), so
-            // it has `tp_basicsize` bytes behind a collector's header that says "untracked". It is
-            // zeroed, initialised and tracked, which is what PyType_GenericAlloc does with fresh memory.
-            unsafe {
-                std::ptr::write_bytes(object.cast::<u8>(), 0, (*class).tp_basicsize as usize);
-                ffi::PyObject_Init(object, class);
-                ffi::PyObject_GC_Track(object.cast());
-            }
-            return object;
-        }
-    }
-    // SAFETY: what the slot does by default.
-    unsafe { ffi::PyType_GenericAlloc(class, items) }
-}
-
-unsafe extern "C" fn free_to_list<C: FreeList>(object: *mut std::ffi::c_void) {
-    // SAFETY: CPython frees attached.
-    let py = unsafe { Python::assume_attached() };
-    let kept = C::free_list().0.with(py, |list| {
-        let room = list.len() < KEPT_OBJECTS;
-        if room {
-            list.push(FreeObject(object.cast()));
-        }
-        room
-    });
-    if !kept {
-        // SAFETY: the object is taken apart and untracked; its class is collected, so this is its deallocator.
-        unsafe { ffi::PyObject_GC_Del(object) };
-    }
-}
-
-/// Makes instances of `C`, which is collected and has no subclasses, come from and go to its list.
-pub fn install_free_list<C: FreeList>(class: &Bound<'_, PyType>) {
-    if cfg!(any(Py_GIL_DISABLED, py_sys_config = "Py_DEBUG", py_sys_config = "Py_REF_DEBUG")) {
-        return;
-    }
-    let raw = class.as_type_ptr();
-    // SAFETY: the type was just created by PyO3 and has no instances yet; it cannot be subclassed, so the
-    // slots are not inherited.
-    unsafe {
-        (*raw).tp_alloc = Some(alloc_from_list::<C>);
-        (*raw).tp_free = Some(free_to_list::<C>);
     }
 }

@@ -24,8 +24,6 @@ pub struct Imports {
     pub read_pipe_transport: Py<PyAny>,
     pub write_pipe_transport: Py<PyAny>,
     pub buffered_protocol: Py<PyAny>,
-    /// `_asyncio.Task`.
-    pub task: Py<PyAny>,
     /// The names of `asyncio.tasks` and `asyncio.futures`, where the classes may have been replaced.
     pub tasks: Py<PyDict>,
     pub futures: Py<PyDict>,
@@ -42,6 +40,8 @@ pub struct Imports {
     pub sendfile_fallback: Py<PyAny>,
     /// `("loop",)`: the keyword names of a call that passes only the loop.
     pub loop_keyword: Py<PyTuple>,
+    /// `("loop", "name")`.
+    pub loop_and_name_keywords: Py<PyTuple>,
     /// Names of the methods that are called once per event.
     pub data_received: Py<PyString>,
     pub datagram_received: Py<PyString>,
@@ -82,7 +82,6 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         read_pipe_transport: from("asyncio.unix_events", "_UnixReadPipeTransport")?,
         write_pipe_transport: from("asyncio.unix_events", "_UnixWritePipeTransport")?,
         buffered_protocol: get("BufferedProtocol")?,
-        task: get("Task")?,
         tasks: names("asyncio.tasks")?,
         futures: names("asyncio.futures")?,
         create_task: asyncio.getattr("BaseEventLoop")?.getattr("create_task")?.unbind(),
@@ -94,6 +93,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         sendfile_mode: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("TRY_NATIVE")?.unbind(),
         sendfile_fallback: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("FALLBACK")?.unbind(),
         loop_keyword: PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
+        loop_and_name_keywords: PyTuple::new(py, [intern!(py, "loop"), intern!(py, "name")])?.unbind(),
         data_received: interned("data_received"),
         datagram_received: interned("datagram_received"),
         error_received: interned("error_received"),

@@ -50,6 +50,10 @@ mod cell {
             Self { lent: Cell::new(false), value: UnsafeCell::new(value) }
         }
 
+        pub fn into_inner(self) -> T {
+            self.value.into_inner()
+        }
+
         #[inline]
         pub fn try_with<R>(&self, body: impl FnOnce(&mut T) -> R) -> Option<R> {
             if self.lent.replace(true) {
@@ -110,6 +114,10 @@ mod cell {
             Self { borrower: AtomicU64::new(0), value: UnsafeCell::new(value) }
         }
 
+        pub fn into_inner(self) -> T {
+            self.value.into_inner()
+        }
+
         #[inline]
         fn lend(&self) -> Option<Loan<'_, T>> {
             let lent = self.borrower.compare_exchange(0, thread_ident(), Ordering::Acquire, Ordering::Relaxed);
@@ -161,6 +169,12 @@ impl<T> LoopOwned<T> {
     #[inline]
     pub fn with<R>(&self, py: Python<'_>, body: impl FnOnce(&mut T) -> R) -> R {
         self.0.with(py, body)
+    }
+
+    /// The state, of an object that is no more.
+    #[inline]
+    pub fn into_inner(self) -> T {
+        self.0.into_inner()
     }
 
     /// Lends the state for a garbage collector's visit: never waits, `None` when it is lent.

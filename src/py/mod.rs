@@ -9,6 +9,8 @@ pub mod class;
 pub mod error;
 pub mod imports;
 pub mod loop_owned;
+pub mod method;
 pub mod originals;
+pub mod recycled;
 pub mod ssl;
 pub mod thread_end;

@@ -9,7 +9,7 @@ use pyo3::types::PyTuple;
 use pyo3::{intern, Borrowed};
 
 use crate::asyncio::callback::Args;
-use crate::py::call::Arguments;
+use crate::py::method::Arguments;
 
 /// The arguments of a method that takes named parameters, then `*args`, then `context=None`.
 pub struct Bindings<'a, 'py, const N: usize> {
@@ -62,7 +62,7 @@ impl<'a, 'py, const N: usize> Bindings<'a, 'py, N> {
     }
 }
 
-fn args_of<'py>(py: Python<'py>, values: &[Borrowed<'_, 'py, PyAny>]) -> PyResult<Args> {
+pub fn args_of<'py>(py: Python<'py>, values: &[Borrowed<'_, 'py, PyAny>]) -> PyResult<Args> {
     Ok(match values {
         [] => Args::None,
         [argument] => Args::One((*argument).to_owned().unbind()),

@@ -45,8 +45,16 @@ impl Inbox {
     }
 
     /// Wakes the loop if it sleeps, once per sleep.
+    #[inline]
     pub fn wake(&self) {
-        if self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst) {
+        if self.sleeping.load(Ordering::SeqCst) {
+            self.end_sleep();
+        }
+    }
+
+    #[cold]
+    fn end_sleep(&self) {
+        if self.sleeping.swap(false, Ordering::SeqCst) {
             if let Some(reactor) = &*self.reactor.lock().unwrap_or_else(PoisonError::into_inner) {
                 reactor.waker().wake();
             }

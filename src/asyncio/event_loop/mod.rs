@@ -10,14 +10,15 @@
 //! ```
 
 mod bindings;
-pub mod busy_poll;
+pub mod discarded;
 mod inbox;
 mod inspect;
 pub mod methods;
 pub mod ready;
 pub mod report;
+mod scheduling;
 pub mod source;
-mod task_calls;
+mod tasks;
 mod timers;
 mod turn;
 pub mod watchers;
@@ -159,17 +160,23 @@ impl LoopCore {
 
     /// Queues an entry behind everything that was queued before, by whatever thread.
     ///
-    /// From a thread that is not the loop's it goes through the inbox, so that the loop wakes up.
+    /// From a thread that is not the loop's it wakes the loop. Where there is a GIL, whoever has it may add to the queue:
+    /// the loop looks there before it lets go of the GIL to sleep, and announces that it sleeps.
     #[inline]
     pub fn push(&self, py: Python<'_>, entry: Entry) {
-        let running = self.thread.load(Ordering::Relaxed);
-        if running != 0 && running != thread_ident() {
-            return self.post(entry);
+        if cfg!(Py_GIL_DISABLED) {
+            let running = self.thread.load(Ordering::Relaxed);
+            if running != 0 && running != thread_ident() {
+                return self.post(entry);
+            }
         }
         if self.inbox.is_occupied() {
             self.drain_inbox(py);
         }
         self.state(py, |state| state.ready.push_back(entry));
+        if cfg!(not(Py_GIL_DISABLED)) {
+            self.inbox.wake();
+        }
     }
 
     /// Queues an entry from any thread and wakes the loop.

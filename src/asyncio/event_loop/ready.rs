@@ -18,8 +18,10 @@ use crate::py::class::{track, track_if_shared};
 /// Makes the handles in a queue known to the collector: the run is over, and the loop may become garbage.
 pub fn track_handles<'a>(py: Python<'_>, entries: impl Iterator<Item = &'a Entry>) {
     for entry in entries {
-        if let Entry::Handle(handle) = entry {
-            track(handle.bind(py));
+        match entry {
+            Entry::Handle(handle) => track(handle.bind(py)),
+            Entry::Timer(timer) => track(timer.bind(py)),
+            _ => {}
         }
     }
 }
@@ -116,9 +118,14 @@ impl Entry {
             }
             Self::Timer(timer) => {
                 let timer = timer.into_bound(py);
-                match timer.get().core.run(py) {
+                let outcome = timer.get().core.run(py);
+                track_if_shared(&timer);
+                match outcome {
                     Ok(()) => Ok(()),
-                    Err(error) => report::callback_failed(event_loop, timer.as_any(), error),
+                    Err(error) => {
+                        track(&timer);
+                        report::callback_failed(event_loop, timer.as_any(), error)
+                    }
                 }
             }
             Self::Foreign(handle) => run_foreign(handle.bind(py)),
@@ -142,7 +149,11 @@ impl Entry {
                 track(&handle);
                 handle.into_any()
             }
-            Self::Timer(timer) => timer.into_bound(py).into_any(),
+            Self::Timer(timer) => {
+                let timer = timer.into_bound(py);
+                track(&timer);
+                timer.into_any()
+            }
             Self::Foreign(handle) => {
                 let handle = handle.into_bound(py);
                 if is_cancelled(&handle)? {

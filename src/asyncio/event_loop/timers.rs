@@ -5,9 +5,10 @@
 use pyo3::prelude::*;
 
 use super::ready::Entry;
-use super::LoopCore;
+use super::{LoopCore, State};
 use crate::asyncio::handle::{HandleCore, TimerHandle};
 use crate::engine::time::timer_heap::TimerKey;
+use crate::py::recycled;
 
 /// Later than any clock will ever show.
 const NEVER: u64 = u64::MAX;
@@ -29,16 +30,17 @@ fn deadline_ns(when: f64) -> u64 {
 
 impl LoopCore {
     /// Schedules a callback for the time `when`, in seconds; `given` is the object it came from.
-    pub fn add_timer(
-        slf: &Bound<'_, Self>,
+    pub fn add_timer<'py>(
+        slf: &Bound<'py, Self>,
         core: HandleCore,
         when: f64,
         given: Option<Py<PyAny>>,
-    ) -> PyResult<Py<TimerHandle>> {
+    ) -> PyResult<Bound<'py, TimerHandle>> {
         let py = slf.py();
-        let timer = Py::new(py, TimerHandle::new(core, when, given))?;
+        let tracked = !slf.get().spares_handles();
+        let timer = recycled::make(py, TimerHandle::new(core, when, given), tracked)?;
         let deadline = deadline_ns(when);
-        let entry = timer.clone_ref(py);
+        let entry = timer.clone().unbind();
         let key = slf.get().state(py, |state| state.timers.insert(deadline, entry));
         timer.get().set_key(py, Some(key));
         Ok(timer)
@@ -47,16 +49,17 @@ impl LoopCore {
     /// Takes a cancelled timer out.
     pub fn forget_timer(&self, py: Python<'_>, key: TimerKey) {
         // Dropped here, outside of the closure.
-        let _timer = self.state(py, |state| state.timers.cancel(key));
+        drop(self.state(py, |state| state.timers.cancel(key)).map(|timer| timer.into_bound(py)));
     }
 
     /// Moves all timers that are due at `now_ns` into the ready queue.
     pub fn queue_due_timers(&self, py: Python<'_>, now_ns: u64) {
         self.state(py, |state| {
-            while let Some((_key, timer)) = state.timers.pop_due(now_ns) {
+            let State { timers, ready, .. } = state;
+            timers.take_due(now_ns, |timer| {
                 timer.get().set_key(py, None);
-                state.ready.push_back(Entry::Timer(timer));
-            }
+                ready.push_back(Entry::Timer(timer));
+            });
         });
     }
 }

@@ -24,6 +24,7 @@ use crate::engine::reactor::{event, Reactor};
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::epoll::EventBuffer;
 use crate::py::call::{self, check_signals};
+use crate::py::class::track;
 use crate::py::error::os_error;
 use crate::py::thread_end::StayHere;
 
@@ -80,6 +81,7 @@ impl LoopCore {
             spin: Spin::new(),
             spun: false,
         };
+        let before = this.state(py, |state| state.timers.mark());
         this.turning.store(true, Ordering::Relaxed);
         let guard = StayHere::new();
         let outcome = loop {
@@ -96,6 +98,7 @@ impl LoopCore {
         this.state(py, |state| {
             state.events = Some(run.events);
             track_handles(py, state.ready.iter());
+            state.timers.iter_since(before).for_each(|timer| track(timer.bind(py)));
         });
         outcome
     }

@@ -34,10 +34,10 @@ use crate::engine::stream::read_size::ReadSize;
 use crate::engine::stream::write_queue::WriteQueue;
 use crate::engine::stream::StreamCore;
 use crate::py::buffer::SendChunk;
-use crate::py::call::{add_fast_method, Arguments, FastMethod};
 use crate::py::class::Finalize;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
+use crate::py::method::{add_fast_method, Arguments, FastMethod};
 
 /// The state of a transport.
 pub struct Inner {

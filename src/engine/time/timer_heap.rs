@@ -38,6 +38,9 @@ struct Slot<T> {
 const ARITY: usize = 4;
 /// Below this many entries sweeping is not worth it.
 const SWEEP_FROM: usize = 64;
+/// How many timers that are due are taken out one by one: so many, and one in so many of all.
+const DUE_ONE_BY_ONE: usize = 16;
+const DUE_PART: usize = 16;
 /// A heap that has had more timers at once than this gives its memory back when it is empty.
 const KEPT_SLOTS: usize = 4096;
 
@@ -102,6 +105,29 @@ impl<T> TimerHeap<T> {
         None
     }
 
+    /// Takes all timers that are due and hands them to `each`, in order.
+    ///
+    /// While there are few, one by one, in O(log n). When they have turned out to be a good part of the heap, the rest of
+    /// them are sorted and what is not due becomes the heap, in O(n).
+    pub fn take_due(&mut self, now_ns: u64, mut each: impl FnMut(T)) {
+        for _ in 0..DUE_ONE_BY_ONE + self.heap.len() / DUE_PART {
+            match self.pop_due(now_ns) {
+                Some((_key, payload)) => each(payload),
+                None => return,
+            }
+        }
+        let (mut due, rest): (Vec<Entry>, Vec<Entry>) =
+            std::mem::take(&mut self.heap).into_iter().partition(|entry| entry.deadline_ns <= now_ns);
+        self.heap = rest;
+        self.restore();
+        due.sort_unstable_by_key(Entry::order);
+        for Entry { slot, sequence, .. } in due {
+            if let Some(payload) = self.take(slot, sequence) {
+                each(payload);
+            }
+        }
+    }
+
     /// The earliest timer if it is due.
     pub fn pop_due(&mut self, now_ns: u64) -> Option<(TimerKey, T)> {
         if self.next_deadline()? > now_ns {
@@ -119,6 +145,16 @@ impl<T> TimerHeap<T> {
 
     pub fn is_empty(&self) -> bool {
         self.live == 0
+    }
+
+    /// What `iter_since` has to be given to find the timers from now on.
+    pub fn mark(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// The payloads of the timers since a mark, in no order.
+    pub fn iter_since(&self, mark: u64) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter(move |slot| slot.sequence >= mark).filter_map(|slot| slot.payload.as_ref())
     }
 
     /// The payloads, in no order.
@@ -158,6 +194,11 @@ impl<T> TimerHeap<T> {
         heap.retain(|entry| self.is_live(entry));
         heap.shrink_to(heap.len().max(SWEEP_FROM) * 2);
         self.heap = heap;
+        self.restore();
+    }
+
+    /// Makes a heap of entries in any order.
+    fn restore(&mut self) {
         if self.heap.len() > 1 {
             for index in (0..=(self.heap.len() - 2) / ARITY).rev() {
                 self.sift_down(index);
@@ -219,6 +260,8 @@ mod tests {
         /// Cancels every timer but each n-th: more than half of a large heap, which is then swept.
         CancelMost(usize),
         Advance(u64),
+        /// The same, with all that are due at once.
+        AdvanceAtOnce(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -227,6 +270,7 @@ mod tests {
             3 => any::<usize>().prop_map(Step::Cancel),
             1 => (2..10usize).prop_map(Step::CancelMost),
             1 => (0..20u64).prop_map(Step::Advance),
+            1 => (0..20u64).prop_map(Step::AdvanceAtOnce),
         ]
     }
 
@@ -269,6 +313,14 @@ mod tests {
                             prop_assert_eq!((key, id), (keys[id], model.remove(0).1));
                         }
                         prop_assert!(model.first().is_none_or(|&(deadline, _)| deadline > now));
+                    }
+                    Step::AdvanceAtOnce(by) => {
+                        now += by;
+                        let mut due = Vec::new();
+                        heap.take_due(now, |id| due.push(id));
+                        let later = model.partition_point(|&(deadline, _)| deadline <= now);
+                        let expected: Vec<usize> = model.drain(..later).map(|(_, id)| id).collect();
+                        prop_assert_eq!(due, expected);
                     }
                 }
                 prop_assert_eq!(heap.len(), model.len());

@@ -42,10 +42,10 @@ use crate::engine::sys::addr::SocketAddress;
 use crate::engine::sys::datagram::{LARGEST_INTERNET, LARGEST_LOCAL};
 use crate::engine::sys::socket;
 use crate::py::buffer::SendChunk;
-use crate::py::call::{add_fast_method, Arguments, FastMethod};
 use crate::py::class::{new_with_dict, Finalize};
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
+use crate::py::method::{add_fast_method, Arguments, FastMethod};
 
 /// What a queued datagram counts for besides its data: since 3.13 asyncio adds UDP's header.
 const HEADER_BYTES: usize = if cfg!(Py_3_13) { 8 } else { 0 };

@@ -31,11 +31,12 @@ use crate::engine::stream::write_queue::WriteQueue;
 use crate::engine::stream::{CloseAction, StreamCore};
 use crate::engine::sys::file::{self, FileKind};
 use crate::py::buffer::SendChunk;
-use crate::py::call::{self, add_fast_method, Arguments, FastMethod};
+use crate::py::call;
 use crate::py::class::{new_with_dict, Finalize};
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
+use crate::py::method::{add_fast_method, Arguments, FastMethod};
 
 /// The state of a transport.
 pub struct Inner {

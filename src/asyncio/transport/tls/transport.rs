@@ -19,9 +19,9 @@ use super::layer::names;
 use crate::asyncio::event_loop::LoopCore;
 use crate::engine::tls::flow::Marks;
 use crate::engine::tls::record_layer::RecordLayer;
-use crate::py::call::{add_fast_method, Arguments, FastMethod};
 use crate::py::class::{new_with_dict, Finalize};
 use crate::py::imports::imports;
+use crate::py::method::{add_fast_method, Arguments, FastMethod};
 
 /// See the module's documentation.
 #[pyclass(frozen, weakref, dict, module = "ironloop._native")]

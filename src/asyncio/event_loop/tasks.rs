@@ -1,0 +1,146 @@
+//! What asyncio's tasks and futures ask of the loop: `create_task`, `create_future`, and the questions in their making.
+//!
+//! Tasks and futures are asyncio's own classes, or what a program has put in their place. The loop's thread calls these;
+//! `time`, `is_running`, `is_closed` and `get_debug` may be called from any.
+
+use std::ffi::CStr;
+use std::sync::atomic::Ordering;
+
+use pyo3::exceptions::PyNameError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyString, PyType};
+use pyo3::{intern, Borrowed};
+
+use super::LoopCore;
+use crate::py::call;
+use crate::py::imports::{imports, Imports};
+use crate::py::method::{add_fast_method, add_plain_method, Arguments, FastMethod, PlainMethod};
+
+/// Adds these methods to the class.
+pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
+    add_fast_method::<LoopCore, CreateTask>(class)?;
+    add_plain_method::<LoopCore, CreateFuture>(class)?;
+    add_plain_method::<LoopCore, Time>(class)?;
+    add_plain_method::<LoopCore, IsRunning>(class)?;
+    add_plain_method::<LoopCore, IsClosed>(class)?;
+    add_plain_method::<LoopCore, GetDebug>(class)
+}
+
+/// `create_task(coro, **kwargs)`.
+struct CreateTask;
+
+impl FastMethod<LoopCore> for CreateTask {
+    const NAME: &'static CStr = c"create_task";
+    const DOC: &'static CStr = c"create_task($self, /, coro, **kwargs)\n--\n\n\
+        Wrap a coroutine in a task of this loop and schedule it.\n\n\
+        Takes the keywords of the running Python: name, context (3.11), eager_start (3.14), and whatever\n\
+        the task factory takes (3.13.3).";
+
+    /// A coroutine and perhaps a name, without a task factory.
+    #[inline]
+    fn call_directly<'py>(
+        slf: Borrowed<'_, 'py, LoopCore>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        let [coro] = arguments.positional() else { return None };
+        let imports = imports(py).ok()?;
+        let name = match arguments.keyword_names() {
+            None => None,
+            Some(_) => Some(only_name(arguments)?).filter(|name| !name.is_none()),
+        };
+        if slf.get().needs_checks() || slf.get().state(py, |state| state.task_factory.is_some()) {
+            return None;
+        }
+        Some(new_task(imports, slf, *coro, name))
+    }
+
+    /// Everything but the plain case is the running interpreter's own code.
+    fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let slf = slf.to_owned().into_any().unbind();
+        Ok(arguments.forward(py, &imports(py)?.create_task, &[&slf])?.unbind())
+    }
+}
+
+/// The value of the keyword `name`, if it is the only keyword.
+#[inline]
+fn only_name<'a, 'py>(arguments: Arguments<'a, 'py>) -> Option<Borrowed<'a, 'py, PyAny>> {
+    let (Some((keyword, value)), 1) = (arguments.keywords().next(), arguments.keyword_values().len()) else {
+        return None;
+    };
+    keyword.is(intern!(value.py(), "name")).then_some(value)
+}
+
+#[inline]
+fn new_task<'py>(
+    imports: &'static Imports,
+    event_loop: Borrowed<'_, 'py, LoopCore>,
+    coro: Borrowed<'_, 'py, PyAny>,
+    name: Option<Borrowed<'_, 'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let class = current(&imports.tasks, intern!(py, "Task"))?;
+    match name {
+        None => call::vectorcall(py, &class, &[coro.as_ptr(), event_loop.as_ptr()], 1, Some(&imports.loop_keyword)),
+        Some(name) => {
+            let values = [coro.as_ptr(), event_loop.as_ptr(), name.as_ptr()];
+            call::vectorcall(py, &class, &values, 1, Some(&imports.loop_and_name_keywords))
+        }
+    }
+}
+
+/// What a module calls `name` now: programs replace asyncio's classes there, and asyncio looks each time.
+#[inline]
+fn current<'py>(names: &Py<PyDict>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+    match names.bind(name.py()).get_item(name)? {
+        Some(value) => Ok(value),
+        None => Err(PyNameError::new_err(format!("name '{name}' is not defined"))),
+    }
+}
+
+macro_rules! plain_method {
+    ($name:ident, $python_name:literal, $doc:literal, |$slf:ident| $body:expr) => {
+        struct $name;
+
+        impl PlainMethod<LoopCore> for $name {
+            const NAME: &'static CStr = $python_name;
+            const DOC: &'static CStr = $doc;
+
+            #[inline]
+            fn call<'py>($slf: Borrowed<'_, 'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
+                $body
+            }
+        }
+    };
+}
+
+plain_method!(CreateFuture, c"create_future", c"create_future($self, /)\n--\n\nA future of this loop.", |slf| {
+    let py = slf.py();
+    let imports = imports(py)?;
+    let class = current(&imports.futures, intern!(py, "Future"))?;
+    call::vectorcall(py, &class, &[slf.as_ptr()], 0, Some(&imports.loop_keyword))
+});
+plain_method!(
+    Time,
+    c"time",
+    c"time($self, /)\n--\n\nSeconds on the loop's clock, which is that of `time.monotonic()`.",
+    |slf| Ok(PyFloat::new(slf.py(), LoopCore::now()).into_any())
+);
+plain_method!(
+    IsRunning,
+    c"is_running",
+    c"is_running($self, /)\n--\n\nWhether the loop runs at this moment.",
+    |slf| Ok(boolean(slf.py(), slf.get().thread.load(Ordering::Relaxed) != 0))
+);
+plain_method!(IsClosed, c"is_closed", c"is_closed($self, /)\n--\n\nWhether `close()` was called.", |slf| Ok(boolean(
+    slf.py(),
+    slf.get().is_loop_closed()
+)));
+plain_method!(GetDebug, c"get_debug", c"get_debug($self, /)\n--\n\nWhether debug mode is on.", |slf| {
+    Ok(boolean(slf.py(), slf.get().is_debug()))
+});
+
+fn boolean(py: Python<'_>, value: bool) -> Bound<'_, PyAny> {
+    PyBool::new(py, value).to_owned().into_any()
+}
