@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import gc
 import sys
-from typing import ClassVar
 
 import ironloop
 import pytest
@@ -200,37 +199,6 @@ def test_an_override_of_call_soon_sees_the_steps_of_tasks(loop_factory):
     assert loop.run_until_complete(answer()) == 42
     loop.close()
     assert Tracing.steps >= 2
-
-
-def test_steps_and_wake_ups_of_tasks_need_no_handles():
-    """Nobody would see them: asyncio's C Task throws them away."""
-
-    class Tracing(ironloop.Loop):
-        handles: ClassVar[list[tuple[str, object]]] = []
-
-        def call_soon(self, callback, *args, context=None):
-            handle = super().call_soon(callback, *args, context=context)
-            kind = getattr(callback, "__name__", type(callback).__name__)
-            Tracing.handles.append((kind, handle))
-            return handle
-
-    async def main():
-        future = loop.create_future()
-        task = loop.create_task(wait_for(future))
-        await asyncio.sleep(0)
-        future.set_result(1)
-        assert await task == 1
-
-    async def wait_for(future):
-        return await future
-
-    loop = Tracing()
-    loop.run_until_complete(main())
-    loop.close()
-    made = {kind for kind, handle in Tracing.handles if handle is not None}
-    spared = {kind for kind, handle in Tracing.handles if handle is None}
-    assert spared == {"TaskStepMethWrapper", "task_wakeup"}
-    assert not made & spared
 
 
 def test_an_override_of_create_task_is_used_by_asyncio(loop_factory):

@@ -24,7 +24,7 @@ from asyncio import base_events
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _executor, _native, _receive, _report, _resolve, _tls
+from . import _busy_poll, _executor, _native, _receive, _report, _resolve, _tls
 from ._subprocess import ProcessTransport
 from ._watchdog import Watchdog
 
@@ -82,6 +82,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self._trace: Trace | None = None
         super().__init__(_ReactorView(self))  # type: ignore[arg-type]
         loops.add(self)
+        self.busy_poll = _busy_poll.default()
 
     # What waits
 

@@ -193,6 +193,25 @@ impl LoopCore {
 
     fn _timer_handle_cancelled(&self, _handle: &Bound<'_, PyAny>) {}
 
+    /// For how many seconds the loop may look for events before it blocks; 50 microseconds unless set.
+    ///
+    /// It does so only while recent events came in time, so a loop with little to do, or one whose peers need its core,
+    /// just blocks. 0 turns it off. The environment variable IRONLOOP_BUSY_POLL sets it for new loops. ValueError for a
+    /// number below 0 or above 1.
+    #[getter]
+    fn busy_poll(&self) -> f64 {
+        self.busy_poll_ns.load(Ordering::Relaxed) as f64 / 1e9
+    }
+
+    #[setter]
+    fn set_busy_poll(&self, seconds: f64) -> PyResult<()> {
+        if !(0.0..=1.0).contains(&seconds) {
+            return Err(PyValueError::new_err(format!("busy_poll is a number of seconds from 0 to 1, not {seconds}")));
+        }
+        self.busy_poll_ns.store((seconds * 1e9).round() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
     #[getter(_closed)]
     fn closed_flag(&self) -> bool {
         self.is_loop_closed()

@@ -104,6 +104,8 @@ pub struct LoopCore {
     /// `State::flush` is not empty.
     flush_pending: AtomicBool,
     pub metrics: Metrics,
+    /// For how long to look for events before the thread blocks (`engine::reactor::spin`); 0: not at all.
+    busy_poll_ns: AtomicU64,
 }
 
 impl LoopCore {
@@ -296,6 +298,7 @@ impl LoopCore {
             epoch: AtomicU64::new(1),
             flush_pending: AtomicBool::new(false),
             metrics: Metrics::default(),
+            busy_poll_ns: AtomicU64::new(0),
         })
     }
 

@@ -5,7 +5,8 @@
 //!         -> run exactly what is in the queue now, flushing gathered writes after each callback
 //! ```
 //!
-//! This is asyncio's order: callbacks that were scheduled before the poll, then I/O in the order the
+//! What the callbacks of events have scheduled runs before the next poll, which then knows whether to wait. Otherwise
+//! this is asyncio's order: callbacks that were scheduled before the poll, then I/O in the order the
 //! kernel gave, then timers by deadline. What they schedule waits for the next turn. If a callback
 //! ends the run, the rest of the batch stays in the queue for the next run; no event is lost.
 
@@ -19,6 +20,7 @@ use super::{report, Gathered, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::metrics::pace::{Lap, Pace, GROUP};
 use crate::engine::reactor::registry::Token;
+use crate::engine::reactor::spin::Spin;
 use crate::engine::reactor::{event, Reactor};
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::epoll::EventBuffer;
@@ -48,6 +50,12 @@ struct Run<'a> {
     busy_turns: u32,
     untimed_turns: u64,
     last_poll: u64,
+    /// The last poll brought events, and what they have led to comes before the next one: a task that such an event has
+    /// woken costs no poll of its own.
+    fresh: bool,
+    spin: Spin,
+    /// The last turn has spun in vain: block.
+    spun: bool,
     pace: Pace,
     /// When the turns that are not in the histogram yet began, and how many they are.
     turns_since: u64,
@@ -73,6 +81,9 @@ impl<'a> Run<'a> {
             busy_turns: 0,
             untimed_turns: 0,
             last_poll: 0,
+            fresh: false,
+            spin: Spin::new(),
+            spun: false,
             pace: Pace::new(rate.ns_per_tick(), now),
             turns_since: now,
             turns: 0,
@@ -155,6 +166,7 @@ impl LoopCore {
             }
             if !run.events.is_empty() {
                 run.busy_turns = 0;
+                run.fresh = true;
                 self.queue_events(py, run);
             }
         }
@@ -207,9 +219,12 @@ impl LoopCore {
         now
     }
 
-    /// Looks for events without waiting, unless the loop has been busy and looked a moment ago (false).
+    /// Looks for events without waiting, unless it looked a moment ago (false).
     #[inline]
     fn poll_if_due(&self, py: Python<'_>, run: &mut Run<'_>, stopping: bool) -> PyResult<bool> {
+        if std::mem::take(&mut run.fresh) && !stopping {
+            return Ok(false);
+        }
         run.busy_turns = run.busy_turns.saturating_add(1);
         if run.busy_turns > BUSY_TURNS && !stopping {
             if run.untimed_turns > 0 {
@@ -242,23 +257,42 @@ impl LoopCore {
 
     /// Waits for events until the next deadline, detached from the interpreter.
     fn poll_and_wait(&self, py: Python<'_>, run: &mut Run<'_>, next_deadline: Option<u64>) -> PyResult<()> {
-        run.busy_turns = 0;
+        (run.busy_turns, run.fresh) = (0, false);
         let start = self.end_of_turns(run);
-        let timeout = next_deadline.map(|deadline| deadline.saturating_sub(monotonic_ns()));
+        let limit = self.busy_poll_ns.load(Ordering::Relaxed);
+        let now = if limit > 0 || next_deadline.is_some() { monotonic_ns() } else { 0 };
+        let timeout = next_deadline.map(|deadline| deadline.saturating_sub(now));
         if timeout == Some(0) || !self.inbox.going_to_sleep() {
             let outcome = run.reactor.wait(&mut run.events, Some(0));
             self.poll_is_over(run);
             return finish_poll(py, run, outcome);
         }
         run.pace.rest();
-        let reactor = run.reactor;
-        let events = &mut run.events;
-        let outcome = py.detach(|| reactor.wait(events, timeout));
+        let spins = limit > 0 && run.spin.is_worthwhile() && !std::mem::take(&mut run.spun);
+        let (reactor, events) = (run.reactor, &mut run.events);
+        let outcome = if spins {
+            let end = now.saturating_add(timeout.map_or(limit, |timeout| timeout.min(limit)));
+            py.detach(|| ask_until(reactor, events, end))
+        } else {
+            py.detach(|| reactor.wait(events, timeout))
+        };
         if self.inbox.woke_up() {
             self.metrics.wakeups.add(1);
         }
-        let end = self.poll_is_over(run);
-        self.metrics.idle_ticks.add(end.saturating_sub(start));
+        let waited = self.poll_is_over(run).saturating_sub(start);
+        if spins { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
+        match outcome {
+            Ok(0) if !spins => run.spin.blocked(None, limit),
+            Ok(_) if !spins => run.spin.blocked(Some(monotonic_ns().saturating_sub(now)), limit),
+            // A timer is due: nobody knows whether an event would have come.
+            Ok(0) if timeout.is_some_and(|timeout| timeout <= limit) => {}
+            Ok(0) => {
+                run.spin.miss();
+                run.spun = true;
+            }
+            Ok(_) => run.spin.hit(),
+            Err(_) => {}
+        }
         finish_poll(py, run, outcome)
     }
 
@@ -327,6 +361,19 @@ fn slow(event_loop: &Bound<'_, LoopCore>, ran: Option<&Ran<'_, '_>>, lap: Lap) -
         None => None,
     };
     report::slow_callback(event_loop, object, seconds, lap.callbacks)
+}
+
+/// Looks for events until there are some, or the time is over, without ever blocking.
+///
+/// Signals do not interrupt it: the turn goes on after it, looks for them, and only the next one blocks.
+fn ask_until(reactor: &Reactor, events: &mut EventBuffer, end_ns: u64) -> crate::engine::Result<usize> {
+    loop {
+        let count = reactor.wait(events, Some(0))?;
+        if count > 0 || monotonic_ns() >= end_ns {
+            return Ok(count);
+        }
+        std::hint::spin_loop();
+    }
 }
 
 /// An interrupted poll is one without events: the signal's handlers run next.

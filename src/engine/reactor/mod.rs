@@ -10,6 +10,7 @@
 //! The reactor may be waited on by one thread at a time; registering is possible meanwhile.
 
 pub mod registry;
+pub mod spin;
 pub mod waker;
 
 use std::os::fd::{AsRawFd, RawFd};
