@@ -436,8 +436,10 @@ impl LoopCore {
     }
 
     #[setter(_closed)]
-    fn set_closed_flag(&self, closed: bool) {
-        self.closed.store(closed, Ordering::Release);
+    fn set_closed_flag(&self, py: Python<'_>, closed: bool) {
+        // What has no reactor any more stays closed, also when `__init__` is called again: a run would never end.
+        let for_good = self.state(py, |state| state.sources.reactor.is_none());
+        self.closed.store(closed || for_good, Ordering::Release);
     }
 
     #[getter(_stopping)]
