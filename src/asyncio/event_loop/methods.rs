@@ -437,9 +437,7 @@ impl LoopCore {
 
     #[setter(_closed)]
     fn set_closed_flag(&self, py: Python<'_>, closed: bool) {
-        // What has no reactor any more stays closed, also when `__init__` is called again: a run would never end.
-        let for_good = self.state(py, |state| state.sources.reactor.is_none());
-        self.closed.store(closed || for_good, Ordering::Release);
+        self.mark_closed(py, closed);
     }
 
     #[getter(_stopping)]
