@@ -170,6 +170,18 @@ def test_a_child_after_a_fork_can_run_a_loop_of_its_own():
     assert done.stdout.strip() == "['timer', 7]", done.stderr
 
 
+def test_a_closed_loop_that_is_initialised_again_stays_closed():
+    loop = ironloop.new_event_loop()
+    loop.close()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        loop.__init__()
+    assert loop.is_closed()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        loop.run_forever()
+    for sock in (loop._ssock, loop._csock):  # which asyncio's __init__ has made
+        sock.close()
+
+
 def test_a_loop_in_a_cycle_is_collected():
     loop = ironloop.new_event_loop()
     loop.me = loop

@@ -44,6 +44,7 @@ class Liar:
     """Says yes to everything, with something of the wrong kind."""
 
     def __init__(self, chance: random.Random) -> None:
+        # Of its own: how often it is asked must not change the steps to come.
         self._chance = chance
 
     def __getattr__(self, name: str) -> Any:
@@ -101,7 +102,7 @@ class Fuzz:
             lambda: memoryview(array.array("d", [1, 2])),
             lambda: chance.choice([[], [1], (), ("127.0.0.1", 0), {}, {"a": 1}, {1}, [b"x", "y"], iter([b"x", 5])]),
             lambda: chance.choice([repr, len, int, object(), type, Liar, Exception, ValueError("x")]),
-            lambda: Liar(chance),
+            lambda: Liar(random.Random(chance.random())),
             lambda: chance.choice([asyncio.Protocol(), asyncio.BufferedProtocol(), asyncio.DatagramProtocol()]),
             lambda: chance.choice([contextvars.copy_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)]),
             lambda: self.sockets[-1] if self.sockets else None,
@@ -242,7 +243,8 @@ class Fuzz:
 
     def protocol(self, cls: type) -> tuple[str, Callable[[], Any]]:
         subject = self.instance(cls)
-        other = self.chance.choice([subject, None, 5, Liar(self.chance)])
+        other = self.chance.choice([subject, None, 5, Liar(random.Random(self.chance.random()))])
+        positional, attribute = self.arguments()[0], self.chance.choice(self.names(cls))
         operations: dict[str, Callable[[], Any]] = {
             "pickle": lambda: pickle.dumps(subject),
             "copy": lambda: copy.copy(subject),
@@ -250,8 +252,8 @@ class Fuzz:
             "repr": lambda: repr(subject),
             "hash": lambda: hash(subject),
             "compare": lambda: (subject == other, subject < other),
-            "init": lambda: subject.__init__(*self.arguments()[0]),
-            "signature": lambda: inspect.signature(getattr(subject, self.chance.choice(self.names(cls)))),
+            "init": lambda: subject.__init__(*positional),
+            "signature": lambda: inspect.signature(getattr(subject, attribute)),
             "iterate": lambda: list(subject),
             "call": lambda: subject(1),
             "subclass": lambda: type("Sub", (cls,), {})(),

@@ -218,8 +218,8 @@ impl LoopCore {
     }
 
     #[setter(_closed)]
-    fn set_closed_flag(&self, closed: bool) {
-        self.closed.store(closed, Ordering::Release);
+    fn set_closed_flag(&self, py: Python<'_>, closed: bool) {
+        self.mark_closed(py, closed);
     }
 
     #[getter(_stopping)]

@@ -156,6 +156,12 @@ impl LoopCore {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// What has no reactor any more stays closed, also when `__init__` is called again: a run would never end.
+    pub fn mark_closed(&self, py: Python<'_>, closed: bool) {
+        let for_good = self.state(py, |state| state.sources.reactor.is_none());
+        self.closed.store(closed || for_good, Ordering::Release);
+    }
+
     #[inline]
     pub fn check_open(&self) -> PyResult<()> {
         if self.is_loop_closed() {

@@ -1,0 +1,1 @@
+"""Other people's packages on the loop under test; each test skips where its package is missing."""
