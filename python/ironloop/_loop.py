@@ -184,16 +184,17 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
             self._resolver = ThreadPoolExecutor(_resolve.THREADS, thread_name_prefix="ironloop-resolver")
         return self._resolver
 
-    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Wait for the threads of the default executor, and let those of the resolver go."""
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.shutdown(wait=False)
         if _executor.NEEDED and self._default_executor is not None:
             self._executor_shutdown_called = True
-            await _executor.shut_down(self, self._default_executor, *args, **kwargs)
+            await _executor.shut_down(self, self._default_executor, timeout)
         else:
-            await super().shutdown_default_executor(*args, **kwargs)
+            # New in Python 3.12: before, there is none to give.
+            await super().shutdown_default_executor(*([] if timeout is None else [timeout]))
 
     # Transports; a context is what CPython passes since 3.15, the one that they keep
 

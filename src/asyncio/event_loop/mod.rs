@@ -10,6 +10,7 @@
 //! ```
 
 mod bindings;
+mod create_task_doc;
 mod inbox;
 mod inspect;
 pub mod methods;
