@@ -163,15 +163,24 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     # Names
 
     async def getaddrinfo(
-        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
-    ) -> Any:
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> _resolve.Addresses:
         """`socket.getaddrinfo` without blocking; literal addresses are answered at once."""
         # By way of asyncio's own module, as asyncio does: test suites replace it there.
         resolver = cast(Any, base_events).socket
         function = self._getaddrinfo_debug if self.get_debug() else resolver.getaddrinfo
         if _resolve.is_literal(host):
-            return function(host, port, family, type, proto, flags)
-        return await self.run_in_executor(self._resolver_pool(), function, host, port, family, type, proto, flags)
+            return cast("_resolve.Addresses", function(host, port, family, type, proto, flags))
+        pool = self._resolver_pool()
+        found = await self.run_in_executor(pool, function, host, port, family, type, proto, flags)
+        return cast("_resolve.Addresses", found)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
         """`socket.getnameinfo` without blocking."""
@@ -295,7 +304,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> Any:
+    ) -> asyncio.Transport:
         """Upgrade a connection to TLS; returns the transport to use from then on.
 
         TypeError if `transport` cannot be upgraded or `sslcontext` is no `ssl.SSLContext`; `ssl.SSLError` and
