@@ -210,16 +210,25 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     # Names
 
     async def getaddrinfo(
-        self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
-    ) -> Any:
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> _resolve.Addresses:
         """`socket.getaddrinfo` without blocking; literal addresses are answered at once."""
         # By way of asyncio's own module, as asyncio does: test suites replace it there.
         resolver = cast(Any, base_events).socket
         function = self._getaddrinfo_debug if self.get_debug() else resolver.getaddrinfo
         if _resolve.is_literal(host):
-            return function(host, port, family, type, proto, flags)
+            return cast("_resolve.Addresses", function(host, port, family, type, proto, flags))
         self._name_lookups += 1
-        return await self.run_in_executor(self._resolver_pool(), function, host, port, family, type, proto, flags)
+        pool = self._resolver_pool()
+        found = await self.run_in_executor(pool, function, host, port, family, type, proto, flags)
+        return cast("_resolve.Addresses", found)
 
     async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
         """`socket.getnameinfo` without blocking."""
@@ -233,16 +242,17 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
             self._resolver = ThreadPoolExecutor(_resolve.THREADS, thread_name_prefix="ironloop-resolver")
         return self._resolver
 
-    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Wait for the threads of the default executor, and let those of the resolver go."""
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.shutdown(wait=False)
         if _executor.NEEDED and self._default_executor is not None:
             self._executor_shutdown_called = True
-            await _executor.shut_down(self, self._default_executor, *args, **kwargs)
+            await _executor.shut_down(self, self._default_executor, timeout)
         else:
-            await super().shutdown_default_executor(*args, **kwargs)
+            # New in Python 3.12: before, there is none to give.
+            await super().shutdown_default_executor(*([] if timeout is None else [timeout]))
 
     # Plain sockets
 
@@ -362,7 +372,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> Any:
+    ) -> asyncio.Transport:
         """Upgrade a connection to TLS; returns the transport to use from then on.
 
         TypeError if `transport` cannot be upgraded or `sslcontext` is no `ssl.SSLContext`; `ssl.SSLError` and

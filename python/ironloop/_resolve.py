@@ -6,6 +6,20 @@ A literal IP address is parsed by `socket.getaddrinfo` without any look-up, so i
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from socket import AddressFamily, SocketKind
+    from typing import Literal, TypeAlias
+
+    #: Family, kind, protocol, canonical name, and an address with its port.
+    V4: TypeAlias = tuple[Literal[AddressFamily.AF_INET], SocketKind, int, str, tuple[str, int]]
+    #: The same, also with flow label and scope; or raw, where Python was built without IPv6.
+    V6: TypeAlias = tuple[
+        Literal[AddressFamily.AF_INET6], SocketKind, int, str, tuple[str, int, int, int] | tuple[int, bytes]
+    ]
+    #: What `socket.getaddrinfo` returns.
+    Addresses: TypeAlias = list[V4 | V6]
 
 #: Look-ups that may be under way at once; more wait for their turn.
 THREADS = 8

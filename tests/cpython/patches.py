@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from asyncio import base_events, unix_events
+import types
+from asyncio import base_events, sslproto, unix_events
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,7 +76,23 @@ def _loop_under_test() -> type[Any]:
                 selector.close()
             super().__init__()
 
+        def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> Any:
+            transport = super()._make_ssl_transport(*args, **kwargs)
+            # Its connection_made() comes first.
+            self.call_soon(_show_lower_transport, transport._ssl_protocol)
+            return transport
+
     return LoopUnderTest
+
+
+_connection_made = sslproto.SSLProtocol.connection_made
+
+
+def _show_lower_transport(connection: Any) -> None:
+    """A test that replaces SSLProtocol.connection_made() to see the transports sees ours (3.14)."""
+    replaced = sslproto.SSLProtocol.connection_made
+    if replaced is not _connection_made:
+        replaced(types.SimpleNamespace(_start_handshake=lambda: None), connection._transport)
 
 
 def _honour_lack_of_pidfds() -> None:

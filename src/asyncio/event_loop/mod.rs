@@ -10,6 +10,7 @@
 //! ```
 
 mod bindings;
+mod create_task_doc;
 pub mod discarded;
 mod inbox;
 mod inspect;

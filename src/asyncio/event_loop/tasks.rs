@@ -31,10 +31,7 @@ struct CreateTask;
 
 impl FastMethod<LoopCore> for CreateTask {
     const NAME: &'static CStr = c"create_task";
-    const DOC: &'static CStr = c"create_task($self, /, coro, **kwargs)\n--\n\n\
-        Wrap a coroutine in a task of this loop and schedule it.\n\n\
-        Takes the keywords of the running Python: name, context (3.11), eager_start (3.14), and whatever\n\
-        the task factory takes (3.13.3).";
+    const DOC: &'static CStr = super::create_task_doc::CREATE_TASK;
 
     /// A coroutine and perhaps a name, without a task factory.
     #[inline]
