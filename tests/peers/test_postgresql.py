@@ -89,7 +89,7 @@ class Server:
 
     def stop(self):
         if self.process is not None:
-            self.process.send_signal(signal.SIGINT)  # which waits for no client
+            self.process.send_signal(signal.SIGQUIT)  # which saves nothing and waits for nobody
             self.process.wait()
 
 
