@@ -155,7 +155,7 @@ def test_values_of_all_sizes_come_back(run, connected, size):
     run(main)
 
 
-def test_tables_are_copied_in_and_out(run, connected):
+def test_tables_are_copied_in_and_out(run, connected, modern):
     records = [(number, f"line {number} " + "x" * (number % 500)) for number in range(20_000)]
 
     async def main():
