@@ -32,7 +32,7 @@ def s_client(openssl, tls):
 
 @versions
 @pytest.mark.parametrize("key", ["localhost", "rsa"])
-def test_lines_come_back(run, tls, s_client, version, key):
+def test_lines_come_back(run, tls, s_client, version, key, modern):
     async def main():
         server, made = await serve(tls, Echo, tls.server_context(key))
         async with s_client(server, "-brief", version) as client:

@@ -221,7 +221,7 @@ def test_a_server_may_renegotiate_if_the_context_allows_it(run, tls, s_server, a
 
 
 @versions
-def test_close_notify_is_an_end(run, tls, s_server, version):
+def test_close_notify_is_an_end(run, tls, s_server, version, modern):
     async def main():
         async with s_server(version, "-rev") as server:
             client = await connect(tls, server)
