@@ -1,16 +1,20 @@
-/* TLS load for an echo server on loopback: prints the number of answers and their rate.
+/* TLS load for the servers of run.py, on loopback: prints how much was done, and how much of that per second.
  *
- *   load PORT CONNECTIONS SIZE SECONDS          each connection has one request of SIZE bytes under way
+ *   load PORT echo CONNECTIONS SIZE SECONDS     each connection has one request of SIZE bytes under way
  *   load PORT full|resumed SECONDS              one connection after the other: handshake, one byte, goodbye
+ *   load PORT send|receive BYTES                one connection, one way: BYTES as eight bytes, then the stream
+ *   load PORT idle CONNECTIONS                  opens them, one echo each, prints the number, waits for the end of stdin
  *
- * One thread. Certificates are not verified: what is measured is the server. */
+ * One thread. Certificates are not verified: what is measured is the server. What comes back is compared. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <endian.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +23,15 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { ROOM = 1 << 18 };
+
 struct connection {
     SSL *ssl;
     int fd;
     size_t sent, received;
 };
+
+static char answer[ROOM];
 
 static void fail(const char *what) {
     perror(what);
@@ -36,6 +44,8 @@ static double now(void) {
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+static void report(long count, double start) { printf("%ld %.0f\n", count, (double)count / (now() - start)); }
+
 static SSL *connect_to(SSL_CTX *context, int port, SSL_SESSION *session) {
     int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
@@ -47,6 +57,11 @@ static SSL *connect_to(SSL_CTX *context, int port, SSL_SESSION *session) {
     if (session) SSL_set_session(ssl, session);
     if (SSL_connect(ssl) != 1) fail("SSL_connect");
     return ssl;
+}
+
+static void read_ahead(SSL_CTX *context) {
+    SSL_CTX_set_read_ahead(context, 1);
+    SSL_CTX_set_default_read_buffer_len(context, 1 << 16);
 }
 
 static void handshakes(SSL_CTX *context, int port, int resume, double seconds) {
@@ -69,7 +84,39 @@ static void handshakes(SSL_CTX *context, int port, int resume, double seconds) {
         close(fd);
         count++;
     }
-    printf("%ld %.0f\n", count, (double)count / (now() - start));
+    report(count, start);
+}
+
+static void one_way(SSL_CTX *context, int port, int send, uint64_t bytes) {
+    uint64_t left = bytes, head = htobe64(bytes);
+    SSL *ssl = connect_to(context, port, NULL);
+    double start = now();
+    if (SSL_write(ssl, &head, sizeof head) != sizeof head) fail("SSL_write");
+    while (left) {
+        int piece = left < ROOM ? (int)left : ROOM;
+        int count = send ? SSL_write(ssl, answer, piece) : SSL_read(ssl, answer, piece);
+        if (count <= 0) fail("the stream ended early");
+        left -= (uint64_t)count;
+    }
+    if (send && SSL_read(ssl, answer, 1) != 1) fail("no answer");
+    report((long)bytes, start);
+}
+
+static void idle(SSL_CTX *context, int port, int connections) {
+    char request[1024];
+    memset(request, 'x', sizeof request);
+    for (int i = 0; i < connections; i++) {
+        SSL *ssl = connect_to(context, port, NULL);
+        if (SSL_write(ssl, request, sizeof request) != sizeof request) fail("SSL_write");
+        for (size_t count = 0; count < sizeof request;) {
+            int read = SSL_read(ssl, answer, sizeof answer);
+            if (read <= 0) fail("SSL_read");
+            count += (size_t)read;
+        }
+    }
+    printf("%d\n", connections);
+    fflush(stdout);
+    while (getchar() != EOF) continue;
 }
 
 static void send_more(int poll, struct connection *it, const char *data, size_t size, int was_blocked) {
@@ -86,11 +133,11 @@ static void send_more(int poll, struct connection *it, const char *data, size_t 
 }
 
 static void echo(SSL_CTX *context, int port, int connections, size_t size, double seconds) {
-    static char answer[1 << 18];
-    char *request = memset(malloc(size), 'x', size);
+    char *request = malloc(size);
     struct connection *all = calloc((size_t)connections, sizeof *all);
     struct epoll_event events[256];
     int poll = epoll_create1(0);
+    for (size_t i = 0; i < size; i++) request[i] = (char)(i * 31 >> 3);
     for (int i = 0; i < connections; i++) {
         all[i].ssl = connect_to(context, port, NULL);
         all[i].fd = SSL_get_fd(all[i].ssl);
@@ -112,6 +159,8 @@ static void echo(SSL_CTX *context, int port, int connections, size_t size, doubl
                     if (SSL_get_error(it->ssl, count) != SSL_ERROR_WANT_READ) fail("SSL_read");
                     break;
                 }
+                if (it->received + (size_t)count > size || memcmp(request + it->received, answer, (size_t)count))
+                    fail("the answer differs");
                 it->received += (size_t)count;
                 if (it->received == size) {
                     answers++;
@@ -122,25 +171,29 @@ static void echo(SSL_CTX *context, int port, int connections, size_t size, doubl
             send_more(poll, it, request, size, was_blocked);
         }
     }
-    printf("%ld %.0f\n", answers, (double)answers / (now() - start));
+    report(answers, start);
 }
 
 int main(int count, char **words) {
     signal(SIGPIPE, SIG_IGN);
-    if (count < 4) {
-        fprintf(stderr, "usage: load PORT CONNECTIONS SIZE SECONDS | load PORT full|resumed SECONDS\n");
-        return 2;
-    }
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT);
-    int port = atoi(words[1]);
-    if (count == 4) {
-        handshakes(context, port, !strcmp(words[2], "resumed"), atof(words[3]));
+    int port = count > 2 ? atoi(words[1]) : 0;
+    const char *what = count > 2 ? words[2] : "";
+    if (count == 6 && !strcmp(what, "echo")) {
+        read_ahead(context);
+        echo(context, port, atoi(words[3]), (size_t)atol(words[4]), atof(words[5]));
+    } else if (count == 4 && (!strcmp(what, "full") || !strcmp(what, "resumed"))) {
+        handshakes(context, port, !strcmp(what, "resumed"), atof(words[3]));
+    } else if (count == 4 && (!strcmp(what, "send") || !strcmp(what, "receive"))) {
+        read_ahead(context);
+        one_way(context, port, !strcmp(what, "send"), strtoull(words[3], NULL, 10));
+    } else if (count == 4 && !strcmp(what, "idle")) {
+        idle(context, port, atoi(words[3]));
     } else {
-        SSL_CTX_set_read_ahead(context, 1);
-        SSL_CTX_set_default_read_buffer_len(context, 1 << 16);
-        echo(context, port, atoi(words[2]), (size_t)atol(words[3]), atof(words[4]));
+        fprintf(stderr, "usage: see the head of load.c\n");
+        return 2;
     }
     return 0;
 }

@@ -1,84 +1,83 @@
 #!/usr/bin/env python3
-"""Measures TLS servers side by side: echo of 1 KiB and 100 KiB, full and resumed handshakes.
+"""Measures TLS servers side by side: echoes, streams each way, full and resumed handshakes, memory of idle connections.
 
-    python benches/tls/run.py                              # all servers that can run here, RSA-2048
-    python benches/tls/run.py --key ec --rounds 7 --servers ironloop,uvloop+aiofastnet
+    python benches/tls/run.py                              # all servers that can run here
+    python benches/tls/run.py --rows 100KiB,receive --servers ironloop,uvloop+aiofastnet --rounds 7 --json result.json
 
-The servers stay up and take turns, round by round, on core 0; the load client (load.c, built with cc, as is
-the reference without Python) runs on core 1. Shown per server: the median of the CPU time that it used per request,
-in microseconds, which is what a machine that is shared with others measures well, and the best rate. `openssl` makes
-the certificates. aiofastnet is a library that brings its own TLS transports to asyncio and uvloop.
+The servers (servers.py) stay up and take turns, round by round, on core 0; the load client (load.c, built with cc, as
+is the reference without Python) runs on core 1. Shown per server: the median of the CPU time that it used per unit,
+which is what a machine that is shared with others measures well; what uvloop, and the best of the others, need in
+proportion (above 1.00: more than ironloop); the best rate. Memory is that of a fresh process per sample.
+`openssl` makes the certificates. rloop has no TLS server.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import importlib.metadata
+import json
 import os
 import pathlib
+import platform
 import shutil
 import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from dataclasses import dataclass
 
 HERE = pathlib.Path(__file__).resolve().parent
-SERVERS = ("reference", "ironloop", "ironloop-fallback", "uvloop+aiofastnet", "asyncio+aiofastnet", "uvloop", "asyncio")
-ROWS = {
-    "echo 1 KiB, 10 connections": ("10", "1024"),
-    "echo 1 KiB, 100 connections": ("100", "1024"),
-    "echo 100 KiB, 10 connections": ("10", "102400"),
-    "handshakes": ("full",),
-    "resumed handshakes": ("resumed",),
-}
+OURS = ("ironloop", "ironloop-fallback")
+LOOPS = (*OURS, "uvloop+aiofastnet", "asyncio+aiofastnet", "zuvloop", "uvloop", "asyncio")
 SERVER_CORE, CLIENT_CORE = "0", "1"
+ECHO, SINK, SOURCE = range(3)
+GIB = 1 << 30
+IDLE_CONNECTIONS = 1000
 
 
-class Echo(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport
+@dataclass(frozen=True)
+class Row:
+    """What the load client is told, which of the server's ports it gets, and the unit of the figures."""
 
-    def data_received(self, data: bytes) -> None:
-        self.transport.write(data)
-
-
-async def serve(name: str, certificate: str, key: str) -> None:
-    """Print the port and serve until killed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    loop = asyncio.get_running_loop()
-    if name.endswith("+aiofastnet"):
-        import aiofastnet
-
-        server = await aiofastnet.create_server(loop, Echo, "127.0.0.1", 0, ssl=context)
-    else:
-        server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=context)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.Event().wait()
+    load: tuple[str, ...]
+    port: int = ECHO
+    unit: str = "us/request"
+    scale: float = 1e6
+    keys: tuple[str, ...] = ("rsa",)
 
 
-def new_loop(name: str) -> asyncio.AbstractEventLoop:
-    if name.startswith("ironloop"):
-        import ironloop
-
-        return ironloop.new_event_loop()
-    if name.startswith("uvloop"):
-        import uvloop
-
-        return uvloop.new_event_loop()
-    return asyncio.SelectorEventLoop()
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[str]
+    ports: list[str]
 
 
-def run_server(name: str, certificate: str, key: str) -> None:
-    loop = new_loop(name)
-    asyncio.set_event_loop(loop)
-    loop.run_until_complete(serve(name, certificate, key))
+@dataclass(frozen=True)
+class Sample:
+    cost: float
+    rate: float = 0
+
+
+def rows(seconds: str, megabytes: int) -> dict[str, Row]:
+    handshakes = {"unit": "us/handshake", "scale": 1e6, "keys": ("rsa", "ec")}
+    stream = {"unit": "CPU s/GiB", "scale": float(GIB)}
+    size = str(megabytes << 20)
+    return {
+        "echo 1KiB c10": Row(("echo", "10", "1024", seconds)),
+        "echo 1KiB c100": Row(("echo", "100", "1024", seconds)),
+        "echo 100KiB c10": Row(("echo", "10", "102400", seconds)),
+        "echo 100KiB c100": Row(("echo", "100", "102400", seconds)),
+        "receive": Row(("send", size), SINK, **stream),
+        "send": Row(("receive", size), SOURCE, **stream),
+        "full handshakes": Row(("full", seconds), **handshakes),
+        "resumed handshakes": Row(("resumed", seconds), **handshakes),
+        "memory": Row(("idle", str(IDLE_CONNECTIONS)), unit="KiB/connection", scale=1 / 1024),
+    }
 
 
 def make_certificate(folder: pathlib.Path, kind: str) -> tuple[str, str]:
-    certificate, key = str(folder / "certificate.pem"), str(folder / "key.pem")
+    certificate, key = str(folder / f"{kind}.pem"), str(folder / f"{kind}-key.pem")
     algorithm = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"] if kind == "ec" else ["rsa:2048"]
     command = ["openssl", "req", "-x509", "-nodes", "-newkey", *algorithm, "-subj", "/CN=localhost"]
     subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
@@ -91,79 +90,157 @@ def build(folder: pathlib.Path, name: str) -> str:
     return program
 
 
+class Bench:
+    """Programs, certificates and servers, in a folder of their own."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.load = build(folder, "load")
+        self.reference = build(folder, "reference")
+        self.certificates = {kind: make_certificate(folder, kind) for kind in ("rsa", "ec")}
+        self.servers: dict[tuple[str, str], Server] = {}
+
+    def start(self, name: str, kind: str) -> Server | None:
+        """A new server; None if it cannot run here."""
+        program = [self.reference] if name == "reference" else [sys.executable, str(HERE / "servers.py"), name]
+        environment = {**os.environ, **({"IRONLOOP_TLS": "fallback"} if name.endswith("-fallback") else {})}
+        command = ["taskset", "-c", SERVER_CORE, *program, *self.certificates[kind]]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        )
+        assert process.stdout is not None
+        ports = process.stdout.readline().split()
+        if ports:
+            return Server(process, ports)
+        process.wait()
+        return None
+
+    def server(self, name: str, kind: str) -> Server:
+        """The one that takes part in all rounds."""
+        if (name, kind) not in self.servers:
+            server = self.start(name, kind)
+            assert server is not None
+            self.servers[name, kind] = server
+        return self.servers[name, kind]
+
+    def stop(self) -> None:
+        for server in self.servers.values():
+            end(server.process)
+
+    def measure(self, name: str, kind: str, row: Row) -> Sample:
+        if row.load[0] == "idle":
+            return self.measure_memory(name, kind, row)
+        server = self.server(name, kind)
+        before = cpu_seconds(server.process.pid)
+        client = ["taskset", "-c", CLIENT_CORE, self.load, server.ports[row.port], *row.load]
+        done = subprocess.run(client, check=True, stdout=subprocess.PIPE, text=True)
+        count, rate = done.stdout.split()
+        return Sample((cpu_seconds(server.process.pid) - before) * row.scale / int(count), int(rate))
+
+    def measure_memory(self, name: str, kind: str, row: Row) -> Sample:
+        server = self.start(name, kind)
+        assert server is not None
+        # What is made once, with the first connections, is not theirs.
+        warm_up = [self.load, server.ports[ECHO], "full", "0.2"]
+        subprocess.run(warm_up, check=True, stdout=subprocess.DEVNULL)
+        before = resident_bytes(server.process.pid)
+        client = subprocess.Popen(
+            [self.load, server.ports[row.port], *row.load], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert client.stdout is not None
+        count = int(client.stdout.readline())
+        grown = resident_bytes(server.process.pid) - before
+        client.communicate()
+        end(server.process)
+        return Sample(grown * row.scale / count)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
 def cpu_seconds(pid: int) -> float:
     return int(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-def start(name: str, folder: pathlib.Path, certificate: str, key: str) -> tuple[subprocess.Popen[str], str] | None:
-    """The server's process and port; None if it cannot run here."""
-    if name == "reference":
-        command = [build(folder, "reference"), certificate, key]
-    else:
-        command = [sys.executable, __file__, "--serve", name, "--certificate", certificate, "--private-key", key]
-    environment = {**os.environ, **({"IRONLOOP_TLS": "fallback"} if name.endswith("-fallback") else {})}
-    process = subprocess.Popen(
-        ["taskset", "-c", SERVER_CORE, *command], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdout is not None
-    port = process.stdout.readline().strip()
-    if port:
-        return process, port
-    process.wait()
-    return None
+def resident_bytes(pid: int) -> int:
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def measure(
-    load: str, server: tuple[subprocess.Popen[str], str], row: tuple[str, ...], seconds: str
-) -> tuple[float, int]:
-    """(CPU microseconds of the server per request, requests per second)"""
-    process, port = server
-    before = cpu_seconds(process.pid)
-    client = ["taskset", "-c", CLIENT_CORE, load, port, *row, seconds]
-    done = subprocess.run(client, check=True, capture_output=True, text=True)
-    count, rate = done.stdout.split()
-    return (cpu_seconds(process.pid) - before) * 1e6 / int(count), int(rate)
+def show(title: str, row: Row, samples: dict[str, list[Sample]]) -> None:
+    medians = {name: statistics.median(sample.cost for sample in taken) for name, taken in samples.items()}
+    others = [cost for name, cost in medians.items() if name not in (*OURS, "reference")]
+    print(title)
+    for name, cost in medians.items():
+        line = f"  {name:20} {cost:9.2f} {row.unit}"
+        if name in OURS and "uvloop" in medians:
+            line += f"   uvloop {medians['uvloop'] / cost:4.2f}   best other {min(others) / cost:4.2f}"
+        rate = max(sample.rate for sample in samples[name])
+        if rate:
+            rate, unit = (rate / GIB, "GiB/s") if row.unit == "CPU s/GiB" else (rate, "/s")
+            line = f"{line:88} {rate:9.2f} {unit}" if unit == "GiB/s" else f"{line:88} {rate:9.0f} {unit}"
+        print(line, flush=True)
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "openssl": ssl.OPENSSL_VERSION, "kernel": platform.release()}
+    for name in ("uvloop", "zuvloop", "aiofastnet"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measures TLS servers side by side.")
+    parser.add_argument("--servers", default=",".join(("reference", *LOOPS)), help="comma-separated (default: all)")
+    parser.add_argument("--rows", default="", help="only rows that contain one of these, comma-separated")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", default="0.7", help="per sample")
+    parser.add_argument("--megabytes", type=int, default=256, help="of a stream (with --full: 1024)")
+    parser.add_argument("--full", action="store_true", help="streams of 1 GiB, 9 rounds of 2 seconds")
+    parser.add_argument("--json", type=pathlib.Path, help="write all samples to this file")
+    options = parser.parse_args()
+    if options.full:
+        options.megabytes, options.rounds, options.seconds = 1024, 9, "2"
+    return options
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measures TLS servers side by side.")
-    parser.add_argument("--servers", default=",".join(SERVERS), help="comma-separated (default: all)")
-    parser.add_argument("--rows", default="", help="only rows that contain this")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", default="0.7", help="per sample")
-    parser.add_argument("--key", choices=["rsa", "ec"], default="rsa")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--certificate", help=argparse.SUPPRESS)
-    parser.add_argument("--private-key", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        run_server(options.serve, options.certificate, options.private_key)
-        return
+    options = parse()
+    wanted = options.rows.split(",")
     folder = pathlib.Path(tempfile.mkdtemp())
-    servers = {}
+    bench = Bench(folder)
+    results: dict[str, dict[str, list[tuple[float, float]]]] = {}
     try:
-        certificate, key = make_certificate(folder, options.key)
-        load = build(folder, "load")
+        names = []
         for name in options.servers.split(","):
-            server = start(name, folder, certificate, key)
-            if server is not None:
-                servers[name] = server
-        for title, row in ROWS.items():
-            if options.rows not in title:
+            server = bench.start(name, "rsa")
+            if server is None:
+                print(f"{name} cannot run here")
                 continue
-            samples: dict[str, list[tuple[float, int]]] = {name: [] for name in servers}
-            for _ in range(options.rounds):
-                for name, server in servers.items():
-                    samples[name].append(measure(load, server, row, options.seconds))
-            print(f"{title} ({options.key})")
-            for name, taken in samples.items():
-                median = statistics.median(cost for cost, _ in taken)
-                print(f"  {name:20} {median:8.2f} us/request   best {max(rate for _, rate in taken):7}/s", flush=True)
+            bench.servers[name, "rsa"] = server
+            names.append(name)
+        for title, row in rows(options.seconds, options.megabytes).items():
+            if not any(part in title for part in wanted):
+                continue
+            for kind in row.keys:
+                samples: dict[str, list[Sample]] = {name: [] for name in names}
+                for _ in range(options.rounds):
+                    for name in names:
+                        samples[name].append(bench.measure(name, kind, row))
+                label = f"{title} ({kind})" if len(row.keys) > 1 else title
+                show(label, row, samples)
+                results[label] = {
+                    name: [(sample.cost, sample.rate) for sample in taken] for name, taken in samples.items()
+                }
     finally:
-        for process, _ in servers.values():
-            process.kill()
-            process.wait()
+        bench.stop()
         shutil.rmtree(folder)
+    if options.json:
+        options.json.write_text(json.dumps({"versions": versions(), "samples": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -222,6 +222,29 @@ def test_a_peer_that_does_not_read_pauses_the_writer(run, tls, modern):
     run(main)
 
 
+def test_what_waits_for_the_peer_keeps_its_order(run, tls):
+    """Large and small, of every type, in pieces and alone, while the peer reads and while it does not."""
+
+    async def main():
+        client, peer, server = await connected_pair(tls, Recorder, Paused)
+        data = pattern(5_000_000)
+        sent = bytearray()
+        while client.transport.get_write_buffer_size() < 1_000_000:
+            client.transport.write(data)
+            client.transport.writelines([data[:10], bytearray(data[10:300_000]), memoryview(data)[:7]])
+            client.transport.write(bytearray(b"small"))
+            sent += data + data[:300_000] + data[:7] + b"small"
+        peer.transport.resume_reading()
+        await peer.received(len(sent) - 1_000_000)
+        client.transport.write(b"the end")
+        await peer.received(len(sent) + 7)
+        assert bytes(peer.data) == bytes(sent) + b"the end"
+        assert client.transport.get_write_buffer_size() == 0
+        await close_all(client, peer, server)
+
+    run(main)
+
+
 def test_writes_from_resume_writing_keep_their_order(run, tls):
     piece = 8_000_000
 

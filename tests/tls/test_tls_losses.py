@@ -217,6 +217,21 @@ def test_writes_into_a_broken_connection_raise_nothing(run, tls, reports):
     run(main)
 
 
+def test_a_large_write_into_a_broken_connection_is_one_failure(run, tls, reports, caplog):
+    """Not one per piece that it is sent in."""
+
+    async def main():
+        manual, protocol, server = await with_manual_client(tls)
+        manual.reset()
+        protocol.transport.write(bytes(4_000_000))
+        assert isinstance(await protocol.lost, ConnectionError)
+        assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+        assert reports == []
+        await close_all(server)
+
+    run(main)
+
+
 def test_a_reset_while_close_waits_for_its_answer_ends_the_connection_once(run, tls, reports):
     async def main():
         manual, protocol, server = await with_manual_client(tls)

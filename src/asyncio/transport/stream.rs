@@ -134,6 +134,11 @@ impl StreamTransport {
         Ok(())
     }
 
+    /// What is written from now on is dropped.
+    pub fn is_lost(&self, py: Python<'_>) -> bool {
+        self.inner.with(py, |inner| inner.life.is_lost())
+    }
+
     pub fn closing(slf: &Bound<'_, Self>) -> bool {
         slf.get().inner.with(slf.py(), |inner| inner.life.is_closing())
     }

@@ -91,7 +91,9 @@ impl Outgoing for Option<Vec<u8>> {
     fn chunk_from(&mut self, offset: usize) -> (SendChunk, usize) {
         match self {
             // Memory that is used again and again: what waits in a queue is not to keep that much of it.
-            Some(records) if records.capacity() / 2 > records.len() => (SendChunk::Owned(records[offset..].into()), 0),
+            Some(records) if records.capacity() / 2 > records.len() - offset => {
+                (SendChunk::Owned(records[offset..].into()), 0)
+            }
             _ => (SendChunk::Grown(self.take().unwrap_or_default()), offset),
         }
     }
@@ -148,7 +150,7 @@ impl Inner {
         if let Some(refused) = self.check_writable(bytes.is_empty()) {
             return refused;
         }
-        let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch));
+        let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch)) && length < LARGEST_HOLD;
         if self.queue.is_empty() && !hold {
             match socket::send(self.registration.fd, bytes) {
                 Ok(count) => {
@@ -242,12 +244,14 @@ impl StreamTransport {
         }
     }
 
-    /// Sends TLS records as `write` would. Returns the memory if nothing of it is queued.
-    pub fn write_records(slf: &Bound<'_, Self>, records: Vec<u8>) -> PyResult<Option<Vec<u8>>> {
+    /// Sends TLS records as `write` would; `portion`: of a write that goes on, so nothing is learned from it.
+    ///
+    /// Returns the memory if nothing of it is queued.
+    pub fn write_records(slf: &Bound<'_, Self>, records: Vec<u8>, portion: bool) -> PyResult<Option<Vec<u8>>> {
         let py = slf.py();
         let this = slf.get();
         let event_loop = this.event_loop.get();
-        let epoch = event_loop.runs_here().then(|| event_loop.epoch());
+        let epoch = (!portion && event_loop.runs_here()).then(|| event_loop.epoch());
         let mut records = Some(records);
         let written = this.inner.with(py, |inner| inner.write(&mut records, epoch, &event_loop.metrics.bytes_sent));
         Self::after_write(slf, written, "write()", "write")?;

@@ -57,21 +57,30 @@ pub fn encrypt<L: RecordLayer>(layer: &L, plaintext: &[u8]) -> Result<usize, L::
     Ok(offset)
 }
 
-/// Encrypts what is queued, until the queue is empty or the layer waits for the peer.
+/// Encrypts what is queued, up to `most` bytes, or until the layer waits for the peer. Says how many bytes that were.
 ///
 /// # Errors
 /// What the layer's `write` returns; what was encrypted before is out of the queue then.
-pub fn encrypt_queue<L: RecordLayer, C: Chunk>(layer: &L, queue: &mut WriteQueue<C>) -> Result<(), L::Error> {
-    while !queue.is_empty() {
-        let (outcome, offered) =
-            queue.with_slices(1, |slices| slices.first().map_or((Ok(0), 0), |it| (encrypt(layer, it), it.len())));
+pub fn encrypt_queue<L: RecordLayer, C: Chunk>(
+    layer: &L,
+    queue: &mut WriteQueue<C>,
+    most: usize,
+) -> Result<usize, L::Error> {
+    let mut total = 0;
+    while !queue.is_empty() && total < most {
+        let (outcome, offered) = queue.with_slices(1, |slices| {
+            let bytes = slices.first().map_or(&[][..], |slice| slice);
+            let bytes = &bytes[..bytes.len().min(most - total)];
+            (encrypt(layer, bytes), bytes.len())
+        });
         let taken = outcome?;
         queue.advance(taken);
+        total += taken;
         if taken < offered {
             break;
         }
     }
-    Ok(())
+    Ok(total)
 }
 
 #[cfg(test)]
@@ -202,13 +211,26 @@ mod tests {
         let mut queue = WriteQueue::new();
         queue.push(vec![1; 10]);
         queue.push(vec![2; 10]);
-        assert_eq!(encrypt_queue(&layer, &mut queue), Ok(()));
+        assert_eq!(encrypt_queue(&layer, &mut queue, 100), Ok(10));
         assert_eq!((queue.len_bytes(), layer.outgoing()), (10, 12));
-        assert_eq!(encrypt_queue(&layer, &mut queue), Ok(()));
+        assert_eq!(encrypt_queue(&layer, &mut queue, 100), Ok(0));
         assert_eq!(queue.len_bytes(), 10);
         layer.writes.set(5);
-        assert_eq!(encrypt_queue(&layer, &mut queue), Ok(()));
+        assert_eq!(encrypt_queue(&layer, &mut queue, 100), Ok(10));
         assert!(queue.is_empty());
         assert_eq!(layer.take_outgoing(Vec::new()), [records_of(&[1; 10]), records_of(&[2; 10])].concat());
+    }
+
+    #[test]
+    fn a_queue_is_encrypted_in_portions() {
+        let layer = Fake { writes: Cell::new(usize::MAX), ..Fake::default() };
+        let mut queue = WriteQueue::new();
+        queue.push(vec![1; 10]);
+        queue.push(vec![2; 10]);
+        assert_eq!(encrypt_queue(&layer, &mut queue, 12), Ok(12));
+        assert_eq!(queue.len_bytes(), 8);
+        assert_eq!(encrypt_queue(&layer, &mut queue, 12), Ok(8));
+        let expected = [records_of(&[1; 10]), records_of(&[2; 2]), records_of(&[2; 8])].concat();
+        assert_eq!(layer.take_outgoing(Vec::new()), expected);
     }
 }

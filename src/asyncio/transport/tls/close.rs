@@ -158,7 +158,7 @@ impl TlsConnection {
 
     /// The alert that says why the connection ends. CPython makes it and drops it, so its peers see a reset.
     fn send_last_words(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::send_records(slf)?;
+        Self::send_records(slf, false)?;
         match slf.get().lower(slf.py()) {
             Some(Lower::Native(transport)) => StreamTransport::flush(transport.bind(slf.py())),
             _ => Ok(()),

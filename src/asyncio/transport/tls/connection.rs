@@ -269,8 +269,7 @@ impl TlsConnection {
 
     /// The transport below wants more to send.
     fn resume_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().inner.with(slf.py(), |inner| inner.lower_full = false);
-        Self::process_outgoing(slf)
+        Self::lower_drained(slf)
     }
 
     /// Ciphertext that somebody has read before TLS began (`start_tls`).

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   write --encrypted at once--> outgoing --> transport below
-//!         --before the handshake is over--> backlog --> outgoing
+//!         --before the handshake is over, or while the transport below has enough--> backlog --> outgoing
 //! ```
 //!
 //! What is written leaves the transport below as it would leave a plain one: at once, or, from a callback that has
-//! learned to write in pieces, at its end. While the transport below has enough, records wait in `outgoing`.
+//! learned to write in pieces, at its end. Large data is encrypted in portions, each sent while it is in the processor's
+//! cache; what the transport below has no room for stays plaintext, which costs no memory if it is a `bytes` object.
 
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::intern;
@@ -26,12 +27,19 @@ use crate::py::buffer::Data;
 
 /// Pieces of `writelines` that together fit into one record become one.
 const LARGEST_RECORD: usize = 16 * 1024;
+/// Plaintext that is encrypted before the records are sent, in bytes.
+const PORTION: usize = 128 * 1024;
 
 /// Where a write goes.
 enum Route {
     Encrypt,
-    Queued,
-    Refused { warn: bool },
+    /// `open`: behind a handshake that is over, so its size counts.
+    Queued {
+        open: bool,
+    },
+    Refused {
+        warn: bool,
+    },
 }
 
 impl Inner {
@@ -50,13 +58,14 @@ impl Inner {
         if !self.core.takes_writes() {
             return Route::Refused { warn: self.core.refuse_write() };
         }
-        if self.core.state() == State::Wrapped && self.backlog.is_empty() {
+        let open = self.core.state() == State::Wrapped;
+        if open && self.backlog.is_empty() && !self.lower_full {
             return Route::Encrypt;
         }
         for piece in pieces {
             self.push(piece, 0);
         }
-        Route::Queued
+        Route::Queued { open }
     }
 }
 
@@ -98,7 +107,8 @@ impl TlsConnection {
         let this = slf.get();
         match this.inner.with(py, |inner| inner.route(pieces)) {
             Route::Refused { warn } => warn_of_write_after_loss(py, warn, "SSL connection is closed"),
-            Route::Queued => Ok(()),
+            Route::Queued { open: true } => Self::control_writing(slf),
+            Route::Queued { open: false } => Ok(()),
             Route::Encrypt => Self::guarded(slf, Self::encrypt_pieces(slf, pieces)),
         }
     }
@@ -112,21 +122,49 @@ impl TlsConnection {
         let py = slf.py();
         let this = slf.get();
         let records = this.records(py);
-        if records.outgoing() == 0 {
-            // Memory of the loop's: an idle connection keeps none.
-            let spare = this.event_loop.get().tls_buffers.with(py, |buffers| buffers.take_output());
-            drop(records.take_outgoing(spare));
-        }
         let mut waiting = false;
+        let mut unsent = 0;
         for piece in pieces {
             let bytes = piece.as_slice();
-            let taken = if waiting { 0 } else { encrypt(&records, bytes)? };
+            let mut taken = 0;
+            while !waiting && taken < bytes.len() {
+                let portion = &bytes[taken..bytes.len().min(taken + PORTION)];
+                this.lend_output(py);
+                let count = encrypt(&records, portion)?;
+                taken += count;
+                unsent += count;
+                waiting = count < portion.len();
+                if unsent >= PORTION {
+                    unsent = 0;
+                    Self::send_records(slf, true)?;
+                    waiting |= !this.takes_more(py);
+                }
+            }
             if taken < bytes.len() {
-                waiting = true;
                 this.inner.with(py, |inner| inner.push(piece, taken));
             }
         }
         Self::process_outgoing(slf)
+    }
+
+    /// Memory of the loop's for the next records: an idle connection keeps none.
+    fn lend_output(&self, py: Python<'_>) {
+        let records = self.records(py);
+        if records.outgoing() == 0 {
+            let spare = self.event_loop.get().tls_buffers.with(py, |buffers| buffers.take_output());
+            drop(records.take_outgoing(spare));
+        }
+    }
+
+    /// Whether it makes sense to encrypt more now. Before a shutdown everything is.
+    fn takes_more(&self, py: Python<'_>) -> bool {
+        let lost = matches!(self.lower(py), Some(Lower::Native(transport)) if transport.get().is_lost(py));
+        !lost
+            && self.inner.with(py, |inner| match inner.core.state() {
+                State::Unwrapped | State::Handshake => false,
+                State::Wrapped => !inner.lower_full,
+                State::Flushing | State::Shutdown => true,
+            })
     }
 
     /// An error of the record layer, or of the transport below, ends the connection.
@@ -139,29 +177,46 @@ impl TlsConnection {
         }
     }
 
-    /// Encrypts what waits for it, then sends.
+    /// Encrypts what waits for it and sends that, as far as the transport below takes it; all of it before a shutdown.
     pub fn write_backlog(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if !this.inner.with(py, |inner| inner.backlog.is_empty()) {
+        while !this.inner.with(py, |inner| inner.backlog.is_empty()) && this.takes_more(py) {
+            this.lend_output(py);
             let mut backlog = this.inner.with(py, |inner| std::mem::take(&mut inner.backlog));
-            let outcome = encrypt_queue(&this.records(py), &mut backlog);
+            let outcome = encrypt_queue(&this.records(py), &mut backlog, PORTION);
             // Written meanwhile, from a callback of OpenSSL's.
             let later = this.inner.with(py, |inner| std::mem::replace(&mut inner.backlog, backlog));
             this.inner.with(py, |inner| inner.backlog.append(later));
-            outcome?;
+            if outcome? == 0 {
+                break;
+            }
+            Self::send_records(slf, true)?;
         }
         Self::process_outgoing(slf)
     }
 
+    /// The transport below wants more.
+    pub fn lower_drained(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let wrapped = slf.get().inner.with(slf.py(), |inner| {
+            inner.lower_full = false;
+            inner.core.state() == State::Wrapped
+        });
+        if wrapped {
+            Self::guarded(slf, Self::write_backlog(slf))
+        } else {
+            Self::process_outgoing(slf)
+        }
+    }
+
     /// Sends what is encrypted, and tells the protocol if that changes anything for it.
     pub fn process_outgoing(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::send_records(slf)?;
+        Self::send_records(slf, false)?;
         Self::control_writing(slf)
     }
 
-    /// Hands the records to the transport below, unless that has enough.
-    pub fn send_records(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Hands the records to the transport below, unless that has enough; `portion`: more of the same write follow.
+    pub fn send_records(slf: &Bound<'_, Self>, portion: bool) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let records = this.records(py);
@@ -170,7 +225,7 @@ impl TlsConnection {
                 Some(Lower::Native(transport)) => {
                     let data = records.take_outgoing(Vec::new());
                     let buffers = &this.event_loop.get().tls_buffers;
-                    if let Some(sent) = StreamTransport::write_records(transport.bind(py), data)? {
+                    if let Some(sent) = StreamTransport::write_records(transport.bind(py), data, portion)? {
                         buffers.with(py, |buffers| buffers.return_output(sent));
                     }
                 }
