@@ -81,6 +81,11 @@ pub fn session(object: &Bound<'_, PyAny>) -> Option<(Session, Py<PyAny>)> {
     if !object.get_type().is(object_class) {
         return None;
     }
+    // What this callback raises, in the middle of a connection, only the object's own methods tell.
+    let context = object.getattr(intern!(py, "context")).ok()?;
+    if context.getattr(intern!(py, "_msg_callback")).is_ok_and(|callback| !callback.is_none()) {
+        return None;
+    }
     let socket = object.getattr(intern!(py, "_sslobj")).ok()?;
     if !socket.get_type().is(socket_class) || !word(&socket, SOCKET_SOCKET)?.is_null() {
         return None;

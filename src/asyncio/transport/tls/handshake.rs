@@ -13,6 +13,7 @@ use super::layer::names;
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::tls::record_layer::{RecordLayer, Step};
+use crate::py::call;
 use crate::py::imports::imports;
 
 impl TlsConnection {
@@ -85,7 +86,8 @@ impl TlsConnection {
         let told = this.inner.with(py, |inner| !inner.core.tell_connected());
         if !told {
             if let (Some(protocol), Some(transport)) = (this.protocol_object(py), this.transport_object(py)) {
-                protocol.bind(py).call_method1(intern!(py, "connection_made"), (transport,))?;
+                let transport = transport.bind(py).as_any();
+                call::call_method1(py, &protocol, intern!(py, "connection_made").as_unbound(), transport)?;
             }
         }
         this.wake_waiter(py, None)?;

@@ -14,12 +14,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyInt, PyString};
 
 use crate::engine::sys::openssl::{Failure, Session};
 use crate::engine::tls::record_layer::{Read, RecordLayer, Step, Write};
 use crate::py::loop_owned::LoopOwned;
-use crate::py::ssl;
+use crate::py::{call, ssl};
 
 /// What the fallback asks `SSLObject.read` for: one record. More would be allocated, and given back, at each call.
 const FALLBACK_READ: usize = 16 * 1024;
@@ -139,11 +139,16 @@ impl<'py> Attached<'_, 'py> {
         session: &Session,
         failure: Failure,
         object: &Py<PyAny>,
-        repeat: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+        name: &Bound<'py, PyString>,
+        argument: Option<Bound<'py, PyAny>>,
     ) -> PyErr {
         let py = self.1;
         let reason = session.reason(failure);
-        let line = match repeat(object.bind(py)) {
+        let repeated = session.given_back(|| match argument {
+            Some(argument) => call::call_method1(py, object, name.as_unbound(), &argument),
+            None => call::call_method0(py, object, name.as_unbound()),
+        });
+        let line = match repeated {
             Ok(_) => String::new(),
             Err(error) => match names(py) {
                 Ok(names) if error.is_instance(py, names.want_read.bind(py)) => error
@@ -167,8 +172,8 @@ impl<'py> Attached<'_, 'py> {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.1;
         let outcome = match argument {
-            Some(argument) => object.bind(py).call_method1(name, (argument,)),
-            None => object.bind(py).call_method0(name),
+            Some(argument) => call::call_method1(py, object, name.as_unbound(), &argument),
+            None => call::call_method0(py, object, name.as_unbound()),
         };
         self.drain()?;
         match outcome {
@@ -189,7 +194,7 @@ impl<'py> Attached<'_, 'py> {
         let py = self.1;
         let Layer::Fallback { outgoing, records, .. } = self.0 else { return Ok(()) };
         if self.pending(outgoing) > 0 {
-            let data = outgoing.bind(py).call_method0(intern!(py, "read"))?;
+            let data = call::call_method0(py, outgoing, intern!(py, "read").as_unbound())?;
             let data = data.cast::<PyBytes>()?.as_bytes();
             records.with(py, |records| records.extend_from_slice(data));
         }
@@ -245,7 +250,8 @@ impl RecordLayer for Attached<'_, '_> {
                 session.with_ciphertext(ciphertext, body).map_err(|_| PyMemoryError::new_err("no room for ciphertext"))
             }
             Layer::Fallback { incoming, .. } => {
-                incoming.bind(py).call_method1(intern!(py, "write"), (PyBytes::new(py, ciphertext),))?;
+                let ciphertext = PyBytes::new(py, ciphertext).into_any();
+                call::call_method1(py, incoming, intern!(py, "write").as_unbound(), &ciphertext)?;
                 Ok(body())
             }
         }
@@ -274,8 +280,10 @@ impl RecordLayer for Attached<'_, '_> {
             Layer::Direct { session, object, native } => match self.exclusively(native, || session.handshake()) {
                 Ok(Step::WantsMore) => Ok(Step::WantsMore),
                 // What the user's callbacks raised on the way waits in the object and comes out of this call.
-                Ok(Step::Done) => object.bind(self.1).call_method0(name).map(|_| Step::Done),
-                Err(failure) => Err(self.error(session, failure, object, |object| object.call_method0(name))),
+                Ok(Step::Done) => {
+                    session.given_back(|| call::call_method0(self.1, object, name.as_unbound())).map(|_| Step::Done)
+                }
+                Err(failure) => Err(self.error(session, failure, object, name, None)),
             },
             Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
         }
@@ -288,7 +296,7 @@ impl RecordLayer for Attached<'_, '_> {
         match self.0 {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.read(into))
-                .map_err(|failure| self.error(session, failure, object, |object| object.call_method1(name, (1,)))),
+                .map_err(|failure| self.error(session, failure, object, name, Some(PyInt::new(py, 1).into_any()))),
             Layer::Fallback { object, .. } => {
                 let wanted = into.len().min(FALLBACK_READ).into_pyobject(py)?.into_any();
                 let Some(data) = self.ask(object, name, Some(wanted))? else { return Ok(Read::WantsMore) };
@@ -309,11 +317,9 @@ impl RecordLayer for Attached<'_, '_> {
         let py = self.1;
         let name = intern!(py, "write");
         match self.0 {
-            Layer::Direct { session, object, native } => {
-                self.exclusively(native, || session.write(plaintext)).map_err(|failure| {
-                    self.error(session, failure, object, |object| object.call_method1(name, (PyBytes::new(py, b"x"),)))
-                })
-            }
+            Layer::Direct { session, object, native } => self
+                .exclusively(native, || session.write(plaintext))
+                .map_err(|failure| self.error(session, failure, object, name, Some(PyBytes::new(py, b"x").into_any()))),
             Layer::Fallback { object, .. } => {
                 let piece = PyBytes::new(py, &plaintext[..plaintext.len().min(FALLBACK_WRITE)]).into_any();
                 match self.ask(object, name, Some(piece))? {
@@ -331,8 +337,8 @@ impl RecordLayer for Attached<'_, '_> {
                 .exclusively(native, || session.shutdown())
                 // A second shutdown would fail for another reason: that the first one did.
                 .map_err(|failure| {
-                    let read = intern!(self.1, "read");
-                    self.error(session, failure, object, |object| object.call_method1(read, (1,)))
+                    let one = PyInt::new(self.1, 1).into_any();
+                    self.error(session, failure, object, intern!(self.1, "read"), Some(one))
                 }),
             Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
         }

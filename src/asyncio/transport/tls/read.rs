@@ -179,7 +179,8 @@ impl TlsConnection {
             return Ok(());
         }
         let Some(protocol) = this.protocol_object(py) else { return Ok(()) };
-        let outcome = protocol.bind(py).call_method0(intern!(py, "eof_received")).and_then(|answer| answer.is_truthy());
+        let outcome = call::call_method0(py, &protocol, intern!(py, "eof_received").as_unbound())
+            .and_then(|answer| answer.is_truthy());
         match outcome {
             Ok(false) => Ok(()),
             Ok(true) => {

@@ -1,10 +1,12 @@
 //! `Session`: an `SSL` that somebody else has made, with a channel of ours for its ciphertext.
 //!
-//! The maker (Python's `_ssl`) has set it up: context, side, host name, verification, application data. The session
-//! holds references of its own to the `SSL` and the BIO, so both live as long as it does; the application data
-//! must be kept alive by whoever made the session.
+//! The maker (Python's `_ssl`) has set it up: context, side, host name, verification, application data. Invariants:
 //!
-//! Errors stay in the thread's error queue, where the maker finds them and makes exceptions of them.
+//! * The session holds references of its own to the `SSL` and the BIO, so both live as long as it does; the `SSL` holds the
+//!   `SSL_CTX`, also one that a callback puts in its place. The application data is kept alive by whoever made the session.
+//! * One operation at a time (`Busy`): one that a callback of another asks for is told to wait. With a GIL operations
+//!   and the channel's users are attached; the maker's own methods detach, so they run within `given_back` only.
+//! * Errors stay in the thread's error queue, where the maker finds them and makes exceptions of them.
 #![expect(unsafe_code, reason = "OpenSSL's C API")]
 
 use std::ffi::{c_int, c_ulong};
@@ -42,6 +44,8 @@ pub struct Session {
     bio: NonNull<Bio>,
     /// An operation runs.
     busy: AtomicBool,
+    /// One of the maker's runs, perhaps detached: the channel is its own.
+    given_back: AtomicBool,
 }
 
 // SAFETY: an SSL and a BIO belong to no thread. That only one thread at a time uses them is the contract of `attach`.
@@ -64,7 +68,7 @@ impl Session {
             unsafe { (functions.BIO_free)(bio.as_ptr()) };
             return None;
         }
-        let session = Self { library, ssl, bio, busy: AtomicBool::new(false) };
+        let session = Self { library, ssl, bio, busy: AtomicBool::new(false), given_back: AtomicBool::new(false) };
         for _direction in 0..2 {
             // SAFETY: the BIO is live. A reference that is lost on the way out would leak, no more.
             if unsafe { (functions.BIO_up_ref)(bio.as_ptr()) } != 1 {
@@ -82,8 +86,26 @@ impl Session {
     }
 
     fn channel<R>(&self, body: impl FnOnce(&mut Channel) -> R) -> Option<R> {
+        if self.given_back.load(Ordering::Relaxed) {
+            return None;
+        }
         // SAFETY: the BIO is ours and alive; the closures in this file call nothing of OpenSSL's.
         unsafe { channel::with_channel(self.bio.as_ptr(), body) }
+    }
+
+    /// Runs `body`, which calls the maker's methods: they may detach, and then what other threads ask of this session must
+    /// neither call OpenSSL nor touch the channel. Nothing is sent or received meanwhile.
+    pub fn given_back<R>(&self, body: impl FnOnce() -> R) -> R {
+        struct Return<'a>(&'a AtomicBool);
+        impl Drop for Return<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Relaxed);
+            }
+        }
+        let _busy = Busy::begin(self);
+        self.given_back.store(true, Ordering::Relaxed);
+        let _return = Return(&self.given_back);
+        body()
     }
 
     /// What others may have left in the thread's error queue would be taken for an error of the next operation.
