@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from suite.loops import BASE, OURS, REFERENCE
 from suite.rows import MMAP
-from suite.summary import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -174,6 +173,14 @@ def amount(each: Line) -> float:
     return float(each.row.argument or each.row.connections)
 
 
+def round_number(value: float) -> str:
+    """1M, 10k, 5k, 100, 0.1"""
+    for limit, unit in ((1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:g}{unit}"
+    return f"{value:g}"
+
+
 def panel(left: float, title: str, points: list[Line], loops: list[str]) -> list[str]:
     values = [cell.median for each in points for cell in each.cells.values()]
     low, high = 10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)) + 1e-9)
@@ -189,9 +196,9 @@ def panel(left: float, title: str, points: list[Line], loops: list[str]) -> list
     parts = [text(left + 12, PLOT_TOP - 16, title)]
     for power in range(round(math.log10(low)), round(math.log10(high)) + 1):
         y = y_of(10.0**power)
-        parts += [line(x0, y, x1, y, "grid"), text(x0 - 8, y + 4, short(10.0**power), "end", "small")]
+        parts += [line(x0, y, x1, y, "grid"), text(x0 - 8, y + 4, round_number(10.0**power), "end", "small")]
     for each in points:
-        parts.append(text(x_of(amount(each)), y1 + 18, f"{amount(each):,.0f}", "middle", "small"))
+        parts.append(text(x_of(amount(each)), y1 + 18, round_number(amount(each)), "middle", "small"))
     for name in loops:
         known = [(x_of(amount(each)), y_of(each.cells[name].median)) for each in points if name in each.cells]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in known)

@@ -22,8 +22,8 @@ def folder() -> pathlib.Path:
 def prepare(update: bool) -> pathlib.Path:
     """The interpreter of the environment, with everything in it that can be installed."""
     python = folder() / "bin" / "python"
-    if not python.exists():
-        venv.create(folder(), with_pip=True)
+    if not (folder() / "packages.json").exists():
+        venv.create(folder(), clear=True, symlinks=True, with_pip=True)
     install_peers(python, update)
     install_ironloop(python)
     return python
