@@ -3,16 +3,22 @@
 //! ```text
 //!   ironloop-bench-client load ADDRESS CONNECTIONS SIZE DEPTH WARMUP_S MEASURE_S       prints one line of JSON
 //!   ironloop-bench-client load-udp HOST:PORT SOCKETS SIZE WINDOW WARMUP_S MEASURE_S    the same with datagrams
-//!   ironloop-bench-client churn HOST:PORT WARMUP_S MEASURE_S                           connections per second
-//!   ironloop-bench-client serve tcp|unix|udp SIZE                  prints its port or path, echoes until killed
+//!   ironloop-bench-client load-http HOST:PORT CONNECTIONS WARMUP_S MEASURE_S           GET / with keep-alive
+//!   ironloop-bench-client churn HOST:PORT CONNECTIONS WARMUP_S MEASURE_S               connect, one byte, close
+//!   ironloop-bench-client drain|fill HOST:PORT WARMUP_S MEASURE_S                      one stream each way, MiB
+//!   ironloop-bench-client hold HOST:PORT CONNECTIONS               one byte each, then idle until its input ends
+//!   ironloop-bench-client serve tcp|unix|udp|http SIZE             prints its port or path, answers until killed
 //! ```
 //!
 //! An address that starts with a slash is the path of a Unix socket. `load` keeps DEPTH requests of SIZE bytes
-//! under way on each connection, and counts complete answers. Rates count only what was answered inside of the
+//! under way on each connection, and counts complete answers. `begin` is printed when the warm-up is over. Rates count only what was answered inside of the
 //! measured time, and an answer that is not what was sent ends the run. `cpu` is the client's own share of a
 //! core: near 1.0 the client, not the server, was the limit.
 
+mod bulk;
+mod churn;
 mod datagram;
+mod http;
 mod measurement;
 mod stream;
 
@@ -24,7 +30,12 @@ fn main() {
     match text(0) {
         "load" => stream::load(text(1), load()),
         "load-udp" => datagram::load(text(1), load()),
-        "churn" => stream::churn(text(1), number(2), number(3)),
+        "load-http" => http::load(text(1), number(2) as usize, number(3), number(4)),
+        "churn" => churn::churn(text(1), number(2) as usize, number(3), number(4)),
+        "hold" => churn::hold(text(1), number(2) as usize),
+        "drain" => bulk::drain(text(1), number(2), number(3)),
+        "fill" => bulk::fill(text(1), number(2), number(3)),
+        "serve" if text(1) == "http" => http::serve(),
         "serve" if text(1) == "udp" => datagram::serve(number(2) as usize),
         "serve" => stream::serve(text(1) == "unix", number(2) as usize),
         _ => panic!("usage: see the head of benches/client/src/main.rs"),

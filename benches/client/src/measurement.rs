@@ -23,6 +23,7 @@ impl Measurement {
     pub fn over(&mut self, now: Instant) -> bool {
         if !self.running && now >= self.from {
             (self.running, self.cpu) = (true, cpu_seconds());
+            println!("begin"); // whoever measures the server looks at its clock now
         }
         now >= self.until
     }

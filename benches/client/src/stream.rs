@@ -1,4 +1,4 @@
-//! TCP and Unix streams.
+//! Echoes over TCP and Unix streams: requests that are answered with their own bytes.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use crate::{pattern, would_block, Epoll};
 /// How much of a received piece is compared while it is measured; all of it during the warm-up.
 const COMPARED: usize = 4096;
 
-trait Stream: Read + Write + AsRawFd {
+pub trait Stream: Read + Write + AsRawFd {
     fn prepare(&self) -> std::io::Result<()>;
 }
 
@@ -29,7 +29,7 @@ impl Stream for UnixStream {
     }
 }
 
-fn connect(address: &str) -> Box<dyn Stream> {
+pub fn connect(address: &str) -> Box<dyn Stream> {
     let stream: Box<dyn Stream> = if address.starts_with('/') {
         Box::new(UnixStream::connect(address).expect("connect"))
     } else {
@@ -70,8 +70,21 @@ impl Connection {
     }
 }
 
+/// The requests of one round on a connection: bytes that differ from place to place, each request ending with its
+/// only newline, so that a server may read it by size or by line.
+fn lines(size: usize, depth: usize) -> Vec<u8> {
+    let mut bytes = pattern(size * depth);
+    for byte in bytes.iter_mut().filter(|byte| **byte == b'\n') {
+        *byte = 0;
+    }
+    for end in (size - 1..size * depth).step_by(size) {
+        bytes[end] = b'\n';
+    }
+    bytes
+}
+
 pub fn load(address: &str, (connections, size, depth, warmup, measure): (usize, usize, usize, f64, f64)) {
-    let requests = pattern(size * depth);
+    let requests = lines(size, depth);
     let epoll = Epoll::new();
     let mut all: Vec<Connection> = Vec::new();
     for index in 0..connections {
@@ -115,34 +128,6 @@ pub fn load(address: &str, (connections, size, depth, warmup, measure): (usize, 
             }
             connection.send(&requests);
         }
-    }
-    measurement.report(0);
-}
-
-/// Connect, one byte there and back, close.
-pub fn churn(address: &str, warmup: f64, measure: f64) {
-    let mut measurement = Measurement::begin(warmup, measure);
-    loop {
-        let started = Instant::now();
-        let mut stream = TcpStream::connect(address).expect("connect");
-        let _ = stream.set_nodelay(true);
-        let mut byte = [1u8];
-        stream.write_all(&byte).expect("write");
-        stream.read_exact(&mut byte).expect("read");
-        assert_eq!(byte, [1], "another byte came back than was sent");
-        // RST instead of TIME_WAIT: the ports of loopback are soon used up otherwise.
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        let length = size_of::<libc::linger>() as u32;
-        unsafe {
-            let option = (&raw const linger).cast();
-            libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, option, length);
-        }
-        drop(stream);
-        let now = Instant::now();
-        if measurement.over(now) {
-            break;
-        }
-        measurement.answered(1, now - started);
     }
     measurement.report(0);
 }

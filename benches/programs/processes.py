@@ -1,4 +1,4 @@
-"""Programs with pipes and child processes. All are *inner* programs, see programs.py."""
+"""Work: pipes and child processes. `cat` runs on the load client's core."""
 
 from __future__ import annotations
 
@@ -52,6 +52,10 @@ class PipeCaller(asyncio.Protocol):
             self.done.set_result(None)
 
 
+def reader_of(protocol: asyncio.BaseProtocol) -> asyncio.BaseProtocol:
+    return protocol
+
+
 async def pipe_echo(count: int) -> None:
     """1 KiB through one pipe and back through another; both ends of both are on this loop."""
     loop = asyncio.get_running_loop()
@@ -62,7 +66,7 @@ async def pipe_echo(count: int) -> None:
         read_fd, write_fd = os.pipe()
         write_pipe, read_pipe = os.fdopen(write_fd, "wb", 0), os.fdopen(read_fd, "rb", 0)
         writer.out, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, write_pipe)
-        transport, _ = await loop.connect_read_pipe(lambda protocol=reader: protocol, read_pipe)
+        transport, _ = await loop.connect_read_pipe(functools.partial(reader_of, reader), read_pipe)
         transports += [writer.out, transport]
     caller.out.write(caller.message)
     await done

@@ -1,0 +1,62 @@
+"""The measured process: `python -m suite.child ROW LOOP SECONDS`, in the folder above this one.
+
+Servers print their address and serve until they are killed; work and figures print one line of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from suite.loops import new_loop
+from suite.rows import ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+CORE = 0
+
+
+def cpu_seconds() -> float:
+    """Of this process and of the children that have ended."""
+    usages = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+async def work(program: Callable[[int], Awaitable[None]], count: int, seconds: float) -> dict[str, float]:
+    """Operations per second, and per second of CPU time. The first call warms up."""
+    await program(count)
+    start, cpu, calls = time.perf_counter(), cpu_seconds(), 0
+    while (elapsed := time.perf_counter() - start) < seconds:
+        await program(count)
+        calls += 1
+    return {"rate": count * calls / elapsed, "rate_of_cpu": count * calls / (cpu_seconds() - cpu)}
+
+
+def main() -> None:
+    row, name, seconds = ROWS[sys.argv[1]], sys.argv[2], float(sys.argv[3])
+    os.sched_setaffinity(0, {CORE})
+    module, _, function = row.program.partition(".")
+    program = getattr(importlib.import_module(f"programs.{module}"), function)
+    if row.argument == "loop":  # makes its own
+        print(json.dumps(program(seconds, name)))
+        return
+    loop = new_loop(name)
+    asyncio.set_event_loop(loop)
+    if row.load:
+        loop.run_until_complete(program(row.size))
+    elif row.count:
+        print(json.dumps(loop.run_until_complete(work(program, row.count, seconds))))
+    else:
+        arguments = () if row.argument is None else (row.argument,)
+        print(json.dumps(loop.run_until_complete(program(seconds, *arguments))))
+
+
+if __name__ == "__main__":
+    main()

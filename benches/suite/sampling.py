@@ -1,0 +1,202 @@
+"""One sample: a fresh process on one core, what it talks to on another, and what came of it.
+
+A sample is a dict of numbers by the keys of rows.Figure, or has an "error". Servers' samples have `client_cpu` and
+`server_cpu` besides, as shares of a core.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pathlib
+import select
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from suite import tools
+from suite.child import CORE
+from suite.loops import REFERENCE
+from suite.rows import MMAP, Row, row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CLIENT_CORE = 1
+PATIENCE = 30.0  # seconds without a sign of life until a sample has failed
+MIB_PER_GIB = 1024
+GIB = 1 << 30
+# Loops that allocate 256 KiB per receive have glibc map and unmap them each time, below this threshold.
+MMAP_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+
+Sample = dict[str, Any]
+
+
+class Failed(Exception):
+    """A sample that came to nothing, and why."""
+
+
+def take(key: str, loop: str, seconds: float, tls: tools.TlsTools) -> Sample:
+    """Measure one row on one loop."""
+    row = row_of(key)
+    environment = {**os.environ, **(MMAP_ENVIRONMENT if key.endswith(MMAP) else {})}
+    try:
+        if not row.load:
+            return inner(row, loop, seconds, environment)
+        with server(command_of_server(row, loop, seconds, tls), environment) as (process, address):
+            if row.program == "tls" and not row.load.startswith("idle"):
+                return tls_cost(row, process, address, seconds, tls)
+            if row.load.startswith(("hold", "idle")):
+                return memory(row, process, address, tls)
+            return load(row, process, address, seconds)
+    except Failed as failure:
+        return {"error": str(failure)}
+
+
+def on_core(core: int, command: list[str]) -> list[str]:
+    return ["taskset", "-c", str(core), *command]
+
+
+def inner(row: Row, loop: str, seconds: float, environment: dict[str, str]) -> Sample:
+    command = [sys.executable, "-m", "suite.child", row.name, loop, str(seconds)]
+    patience = PATIENCE + seconds
+    process = subprocess.Popen(
+        command, cwd=tools.BENCHES, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        output, errors = process.communicate(timeout=patience)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"not done after {patience:.0f} s") from None
+    finally:
+        process.kill()
+        process.communicate()
+    if process.returncode or not output.strip():
+        raise Failed(reason(errors, process.returncode))
+    sample: Sample = json.loads(output.splitlines()[-1])
+    return sample
+
+
+def command_of_server(row: Row, loop: str, seconds: float, tls: tools.TlsTools) -> list[str]:
+    if row.program == "tls":
+        program = (
+            [tls.program(REFERENCE)] if loop == REFERENCE else [sys.executable, str(tools.TLS / "servers.py"), loop]
+        )
+        return on_core(CORE, [*program, *tls.certificate(str(row.argument))])
+    if loop == REFERENCE:
+        return on_core(CORE, [tools.client(), "serve", row.reference, str(row.size)])
+    return [sys.executable, "-m", "suite.child", row.name, loop, str(seconds)]
+
+
+@contextmanager
+def server(command: list[str], environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running server and the line that it printed: its port, ports or path."""
+    process = subprocess.Popen(
+        command, cwd=tools.BENCHES, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    line = ""
+    try:
+        line = read_line(process)
+        yield process, line
+        if process.poll() is not None:
+            raise Failed("the server ended: " + reason(process.communicate()[1], process.returncode))
+    finally:
+        process.kill()
+        process.communicate()
+        if line.startswith("/"):
+            shutil.rmtree(pathlib.Path(line).parent, ignore_errors=True)
+
+
+def read_line(process: subprocess.Popen[str], patience: float = PATIENCE) -> str:
+    assert process.stdout is not None
+    if not select.select([process.stdout], [], [], patience)[0]:
+        raise Failed(f"nothing within {patience:.0f} s")
+    line = process.stdout.readline().strip()
+    if not line:
+        raise Failed(reason(process.communicate()[1], process.returncode))
+    return line
+
+
+def load(row: Row, process: subprocess.Popen[str], address: str, seconds: float) -> Sample:
+    """What the load client says, and the CPU time that the server took in the measured time."""
+    address = address if address.startswith("/") else f"127.0.0.1:{address}"
+    shape = {"address": address, "connections": row.connections, "size": row.size, "depth": row.depth}
+    command = [tools.client(), *row.load.format(**shape).split(), str(seconds / 4), str(seconds)]
+    client = subprocess.Popen(on_core(CLIENT_CORE, command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        read_line(client)
+        before = cpu_seconds(process.pid)
+        sample: Sample = json.loads(read_line(client, PATIENCE + seconds))
+        used = cpu_seconds(process.pid) - before
+    finally:
+        client.kill()
+        client.communicate()
+    sample["client_cpu"] = sample.pop("cpu")
+    sample["server_cpu"] = used / sample["seconds"]
+    if not sample["count"] or not used:
+        raise Failed("no answers")
+    sample["rate_of_cpu"] = sample["count"] / used
+    sample["cpu_s_per_gib"] = MIB_PER_GIB / sample["rate_of_cpu"]  # of rows that count MiB
+    return sample
+
+
+def memory(row: Row, process: subprocess.Popen[str], address: str, tls: tools.TlsTools) -> Sample:
+    """Resident bytes per connection. Some come and go before, so that what is made once is not theirs."""
+    if row.program == "tls":
+        warm_up, hold = (f"{tls.program('load')} {address.split()[0]} {rest}" for rest in ("full 0.2", row.load))
+    else:
+        where = f"127.0.0.1:{address}"
+        warm_up, hold = f"{tools.client()} churn {where} 1 0 0.2", f"{tools.client()} {row.load.format(address=where)}"
+    done = subprocess.run(on_core(CLIENT_CORE, warm_up.split()), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    if done.returncode:
+        raise Failed(reason(done.stderr.decode(), done.returncode))
+    before = resident_bytes(process.pid)
+    client = subprocess.Popen(
+        on_core(CLIENT_CORE, hold.split()),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        count = int(read_line(client))
+        return {"bytes": (resident_bytes(process.pid) - before) / count}
+    finally:
+        client.kill()
+        client.communicate()
+
+
+def tls_cost(row: Row, process: subprocess.Popen[str], ports: str, seconds: float, tls: tools.TlsTools) -> Sample:
+    """The server's CPU time per request, or per GiB."""
+    port = ports.split()[row.depth]
+    arguments = row.load.format(seconds=seconds, bytes=int(seconds * (256 << 20))).split()
+    before = cpu_seconds(process.pid)
+    command = on_core(CLIENT_CORE, [tls.program("load"), port, *arguments])
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(reason(done.stderr, done.returncode))
+    used = cpu_seconds(process.pid) - before
+    count, rate = map(float, done.stdout.split())
+    return {"cpu_us": used * 1e6 / count, "cpu_s_per_gib": used * GIB / count, "rate": rate}
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of all threads of a process, in nanoseconds' precision."""
+    tasks = pathlib.Path(f"/proc/{pid}/task")
+    try:
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+    except FileNotFoundError:
+        raise Failed("the server is gone") from None
+
+
+def resident_bytes(pid: int) -> int:
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def reason(text: str, status: int | None) -> str:
+    """What a program that failed said at the end; of a panic in Rust, the line after its place."""
+    lines = text.strip().splitlines() or [f"no output, exit status {status}"]
+    found = [after for line, after in itertools.pairwise(lines) if "panicked" in line]
+    return (found or lines)[-1].strip()
