@@ -34,7 +34,7 @@ pub const CANCEL_DOC: &CStr = c"cancel($self, /)\n--\n\n\
 
 /// Makes the class ready for use.
 pub fn set_up(py: Python<'_>) -> PyResult<()> {
-    recycled::install::<Handle>(&py.get_type::<Handle>());
+    recycled::install::<Handle>(&py.get_type::<Handle>())?;
     add_plain_method::<Handle, Handle>(&py.get_type::<Handle>())
 }
 

@@ -25,7 +25,7 @@ use crate::py::recycled::{self, Kept, Recycled};
 
 /// Makes the class ready for use.
 pub fn set_up(py: Python<'_>) -> PyResult<()> {
-    recycled::install::<TimerHandle>(&py.get_type::<TimerHandle>());
+    recycled::install::<TimerHandle>(&py.get_type::<TimerHandle>())?;
     add_plain_method::<TimerHandle, TimerHandle>(&py.get_type::<TimerHandle>())
 }
 
