@@ -106,8 +106,8 @@ impl TimerHandle {
     }
 
     /// The context that the callback runs in.
-    fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.core.context.clone_ref(py)
+    fn get_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.core.context(py)
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -179,8 +179,8 @@ impl TimerHandle {
     }
 
     #[getter]
-    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.core.context.clone_ref(py)
+    fn _context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.core.context(py)
     }
 
     #[getter]
