@@ -248,3 +248,37 @@ def test_a_busy_loop_still_sees_its_sockets(run):
             assert got.result() == b"hello"
 
     run(main)
+
+
+@pytest.mark.parametrize("schedule", ["call_soon", "call_soon_threadsafe", "call_later"])
+@pytest.mark.parametrize("given", [None, "given"])
+def test_each_callback_has_a_context_of_its_own(loop, schedule, given):
+    """One without variables does not exist before somebody needs it; nobody can tell."""
+    variable = contextvars.ContextVar("variable", default="none")
+    seen = []
+
+    def callback(name):
+        seen.append(variable.get())
+        variable.set(name)
+        seen.append(contextvars.copy_context()[variable])
+
+    def send():
+        if given:
+            variable.set(given)
+        arguments = [0] if schedule == "call_later" else []
+        handles = [getattr(loop, schedule)(*arguments, callback, name) for name in "ab"]
+        variable.set("too late")
+        loop.call_soon_threadsafe(loop.call_later, 0.001, loop.stop)
+        return handles
+
+    handles = contextvars.Context().run(send)
+    before = [handle._context for handle in handles[1:]]
+    loop.run_forever()
+    contexts = [handle._context for handle in handles]
+    assert seen == [given or "none", "a", given or "none", "b"]
+    assert [context[variable] for context in contexts] == ["a", "b"]
+    assert contexts[1:] == before
+    assert all(type(context) is contextvars.Context for context in contexts)
+    assert contexts[0] is not contexts[1]
+    assert handles[0]._context is contexts[0]
+    assert variable.get() == "none"

@@ -22,6 +22,7 @@ use pyo3::{intern, Borrowed};
 use crate::asyncio::callback::Call;
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::asyncio::run_guard::RunGuard;
+use crate::py::call;
 use crate::py::class::track;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
@@ -34,7 +35,7 @@ pub const CANCEL_DOC: &CStr = c"cancel($self, /)\n--\n\n\
 
 /// Makes the class ready for use.
 pub fn set_up(py: Python<'_>) -> PyResult<()> {
-    recycled::install::<Handle>(&py.get_type::<Handle>());
+    recycled::install::<Handle>(&py.get_type::<Handle>())?;
     add_plain_method::<Handle, Handle>(&py.get_type::<Handle>())
 }
 
@@ -52,10 +53,12 @@ pub struct HandleCore {
     state: LoopOwned<HandleState>,
     cancelled: AtomicBool,
     pub event_loop: Py<LoopCore>,
-    pub context: Py<PyAny>,
 }
 
 struct HandleState {
+    /// `None`: one without variables, made when somebody needs it. So timers, and the callbacks that another thread sends in
+    /// bulk, have no contexts while they wait.
+    context: Option<Py<PyAny>>,
     /// `None` once cancelled.
     call: Option<Call>,
     debug: Option<Box<DebugInfo>>,
@@ -64,19 +67,18 @@ struct HandleState {
 impl HandleCore {
     /// For a loop that is not in debug mode.
     #[inline(always)]
-    pub const fn without_debug(event_loop: Py<LoopCore>, call: Call, context: Py<PyAny>) -> Self {
+    pub const fn without_debug(event_loop: Py<LoopCore>, call: Call, context: Option<Py<PyAny>>) -> Self {
         Self {
-            state: LoopOwned::new(HandleState { call: Some(call), debug: None }),
+            state: LoopOwned::new(HandleState { context, call: Some(call), debug: None }),
             cancelled: AtomicBool::new(false),
             event_loop,
-            context,
         }
     }
 
     /// Takes a stack trace if the loop is in debug mode.
     pub fn new(py: Python<'_>, event_loop: Py<LoopCore>, call: Call, context: Py<PyAny>) -> PyResult<Self> {
         let is_debug = event_loop.get().is_debug();
-        let this = Self::without_debug(event_loop, call, context);
+        let this = Self::without_debug(event_loop, call, Some(context));
         if is_debug {
             let source_traceback = imports(py)?.extract_stack.call0(py)?;
             let debug = DebugInfo { source_traceback: Some(source_traceback), repr: None };
@@ -92,10 +94,38 @@ impl HandleCore {
     /// Calls the callback in its context; a cancelled handle does nothing.
     #[inline(always)]
     pub fn run(&self, py: Python<'_>) -> PyResult<()> {
-        match self.state.with(py, |state| state.call.as_ref().map(|call| call.bound(py))) {
-            Some(call) => call.invoke(self.context.bind(py)),
-            None => Ok(()),
+        let (call, context) = self.state.with(py, |state| {
+            (
+                state.call.as_ref().map(|call| call.bound(py)),
+                state.context.as_ref().map(|context| context.bind(py).clone()),
+            )
+        });
+        match (call, context) {
+            (Some(call), Some(context)) => call.invoke(&context),
+            (Some(call), None) => call.invoke(&self.make_context(py)?),
+            (None, _) => Ok(()),
         }
+    }
+
+    /// The context that the callback runs in.
+    pub fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.state.with(py, |state| state.context.as_ref().map(|context| context.bind(py).clone())) {
+            Some(context) => Ok(context),
+            None => self.make_context(py),
+        }
+    }
+
+    fn make_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let made = call::new_context(py)?;
+        let (context, _left_over) = self.state.with(py, |state| match &state.context {
+            // Another thread was faster.
+            Some(context) => (context.bind(py).clone(), Some(made)),
+            None => {
+                state.context = Some(made.clone().unbind());
+                (made, None)
+            }
+        });
+        Ok(context)
     }
 
     /// False if it was cancelled before.
@@ -134,18 +164,17 @@ impl HandleCore {
 
     pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
-        visit.call(&self.context)?;
         self.state.visit(|state| state.visit(visit)).unwrap_or(Ok(()))
     }
 
     /// Gives all references back, see `Recycled::release`.
     #[inline(always)]
     pub fn release(self, py: Python<'_>) {
-        let Self { state, cancelled: _, event_loop, context } = self;
-        let HandleState { call, debug } = state.into_inner();
+        let Self { state, cancelled: _, event_loop } = self;
+        let HandleState { context, call, debug } = state.into_inner();
         drop(call.map(|call| call.into_bound(py)));
         drop(event_loop.into_bound(py));
-        drop(context.into_bound(py));
+        drop(context.map(|context| context.into_bound(py)));
         if let Some(debug) = debug {
             let DebugInfo { source_traceback, repr } = *debug;
             drop(source_traceback.map(|traceback| traceback.into_bound(py)));
@@ -161,6 +190,7 @@ impl HandleCore {
 
 impl HandleState {
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.context)?;
         if let Some(call) = &self.call {
             visit.call(&call.function)?;
             call.args.visit(visit)?;
@@ -274,8 +304,8 @@ impl Handle {
     }
 
     /// The context that the callback runs in.
-    fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.core.context.clone_ref(py)
+    fn get_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.core.context(py)
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -303,8 +333,8 @@ impl Handle {
     }
 
     #[getter]
-    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.core.context.clone_ref(py)
+    fn _context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.core.context(py)
     }
 
     #[getter]

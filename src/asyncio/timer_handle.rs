@@ -25,7 +25,7 @@ use crate::py::recycled::{self, Kept, Recycled};
 
 /// Makes the class ready for use.
 pub fn set_up(py: Python<'_>) -> PyResult<()> {
-    recycled::install::<TimerHandle>(&py.get_type::<TimerHandle>());
+    recycled::install::<TimerHandle>(&py.get_type::<TimerHandle>())?;
     add_plain_method::<TimerHandle, TimerHandle>(&py.get_type::<TimerHandle>())
 }
 
@@ -106,8 +106,8 @@ impl TimerHandle {
     }
 
     /// The context that the callback runs in.
-    fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.core.context.clone_ref(py)
+    fn get_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.core.context(py)
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -179,8 +179,8 @@ impl TimerHandle {
     }
 
     #[getter]
-    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.core.context.clone_ref(py)
+    fn _context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.core.context(py)
     }
 
     #[getter]

@@ -118,6 +118,20 @@ pub fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Bound::unbind) }
 }
 
+/// `contextvars.Context()`.
+#[inline]
+pub fn new_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: attached; returns a new reference or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New()) }
+}
+
+/// `contextvars.copy_context()`, or `None` if it has no variables.
+#[inline]
+pub fn copy_context_if_any(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    let context = copy_context(py)?.into_bound(py);
+    Ok(if context.len()? == 0 { None } else { Some(context.unbind()) })
+}
+
 /// `context.copy()`.
 pub fn copy_of_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
     // SAFETY: attached; the function checks the type itself; returns a new reference or null with an exception set.

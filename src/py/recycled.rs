@@ -1,28 +1,36 @@
-//! Classes with an instance per callback: what is freed is made again, past the allocator and PyO3's general way.
+//! Classes with an instance per callback: past PyO3's general way, and without making the collector run.
 //!
 //! ```text
-//!   made (PyO3) -> alive -> freed: contents given back, memory kept -> alive -> ...
+//!   fresh memory -> alive -> freed: contents given back, memory kept -> alive -> ...
 //! ```
 //!
-//! Kept memory is untracked, has a reference count of 0 and still names its class; it belongs to the list, which the GIL
-//! guards. Free-threaded and debug builds go PyO3's way each time.
+//! CPython's allocator for collected objects counts them and collects each time that some hundred have been added; a burst
+//! of callbacks is then gone through over and over. Our instances are not garbage for as long as they wait, so they are
+//! made of plain memory, with the collector's header in front. Kept memory is untracked; the list belongs to whoever has the GIL. Free-threaded and debug builds, and a Python whose
+//! collector has another header, go PyO3's way.
 //!
 //! `Py` asks at each drop whether its thread is attached, and PyO3's deallocator looks up its class and its slots; here
 //! contents are given back as `Bound`, by `release`.
 #![expect(unsafe_code, reason = "type slots, memory of objects")]
 
+use std::sync::OnceLock;
 use std::{mem, ptr};
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::PyType;
+use pyo3::types::{PyList, PyType};
 use pyo3::{ffi, PyClass, PyTypeInfo};
 
 use super::class::untrack;
 use super::loop_owned::LoopOwned;
 
-/// Whether this build keeps what is freed.
-const ENABLED: bool = cfg!(not(any(Py_GIL_DISABLED, py_sys_config = "Py_DEBUG", py_sys_config = "Py_REF_DEBUG")));
+/// Whether this build of Python has the objects that we know how to make.
+const KNOWN_BUILD: bool = cfg!(not(any(Py_GIL_DISABLED, py_sys_config = "Py_DEBUG", py_sys_config = "Py_REF_DEBUG")));
+
+/// The collector's header, in front of each object that it may know: two words, zero while it does not
+/// (`PyGC_Head` in CPython's pycore_gc.h).
+type CollectorHeader = [usize; 2];
 
 /// Instances kept at the most. A burst of 10,000 callbacks finds room; it is 2 MB.
 const KEPT_OBJECTS: usize = 16 * 1024;
@@ -36,17 +44,19 @@ pub trait Recycled: PyClass<BaseType = PyAny, Frozen = True> + PyTypeInfo + Sync
     fn release(self, py: Python<'_>);
 }
 
-/// Memory of freed instances.
-pub struct Kept(LoopOwned<Vec<Memory>>);
+/// Memory of freed instances; and whether this class is recycled at all.
+pub struct Kept(LoopOwned<Vec<Memory>>, OnceLock<*mut ffi::PyTypeObject>);
 
 struct Memory(*mut ffi::PyObject);
 
-// SAFETY: memory that nobody refers to; it may be handed to any thread that is attached.
-unsafe impl Send for Memory {}
+// SAFETY: memory that nobody refers to, which may be handed to any thread that is attached, and a class that lives for ever.
+unsafe impl Send for Kept {}
+// SAFETY: as above; the list is guarded by `LoopOwned`.
+unsafe impl Sync for Kept {}
 
 impl Kept {
     pub const fn new() -> Self {
-        Self(LoopOwned::new(Vec::new()))
+        Self(LoopOwned::new(Vec::new()), OnceLock::new())
     }
 }
 
@@ -58,26 +68,43 @@ const fn value_offset<C>() -> usize {
 /// A new instance. `tracked`: the collector knows it from the beginning; else `class::track` introduces it later.
 #[inline(always)]
 pub fn make<C: Recycled>(py: Python<'_>, value: C, tracked: bool) -> PyResult<Bound<'_, C>> {
-    let kept = if ENABLED { C::kept().0.with(py, Vec::pop) } else { None };
-    let Some(Memory(object)) = kept else { return make_in_fresh_memory(py, value, tracked) };
-    // SAFETY: the memory belonged to an instance of C and is as `dealloc` left it: what is neither the header nor the
-    // value, the list of weak references, is empty. `make_in_fresh_memory` has seen that the value is where it is
-    // written. Tracked only when it is whole.
-    unsafe {
-        ffi::PyObject_Init(object, ffi::Py_TYPE(object));
+    let Some(&class) = C::kept().1.get().filter(|_| KNOWN_BUILD) else { return make_by_pyo3(py, value, tracked) };
+    let object = match C::kept().0.with(py, Vec::pop) {
+        Some(Memory(object)) => object,
+        None => fresh_memory(class)?,
+    };
+    // SAFETY: attached; the memory is that of an instance of C, as `fresh_memory` made or `dealloc` left it: what is neither
+    // the header nor the value, the list of weak references, is empty. Tracked only when it is whole.
+    let object = unsafe {
+        ffi::PyObject_Init(object, class);
         object.byte_add(value_offset::<C>()).cast::<C>().write(value);
         if tracked {
             ffi::PyObject_GC_Track(object.cast());
         }
-        Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+        Bound::from_owned_ptr(py, object).cast_into_unchecked::<C>()
+    };
+    let place = ptr::from_ref(object.get()) as usize;
+    assert_eq!(place - object.as_ptr() as usize, value_offset::<C>(), "known when this is compiled");
+    Ok(object)
+}
+
+/// Memory for an instance of `class`, which is C's.
+#[cold]
+fn fresh_memory(class: *mut ffi::PyTypeObject) -> PyResult<*mut ffi::PyObject> {
+    let header = mem::size_of::<CollectorHeader>();
+    // SAFETY: attached, as the caller is; the block is as long as the collector's header and an instance together, and zeroes are an
+    // untracked object with a reference count of 0 and without weak references.
+    unsafe {
+        let block = ffi::PyObject_Calloc(1, header + (*class).tp_basicsize as usize);
+        if block.is_null() {
+            return Err(PyMemoryError::new_err(()));
+        }
+        Ok(block.byte_add(header).cast())
     }
 }
 
-#[cold]
-fn make_in_fresh_memory<C: Recycled>(py: Python<'_>, value: C, tracked: bool) -> PyResult<Bound<'_, C>> {
+fn make_by_pyo3<C: Recycled>(py: Python<'_>, value: C, tracked: bool) -> PyResult<Bound<'_, C>> {
     let object = Bound::new(py, value)?;
-    let value: *const C = object.get();
-    assert_eq!(value as usize - object.as_ptr() as usize, value_offset::<C>(), "PyO3 puts the value behind the header");
     if !tracked {
         untrack(&object);
     }
@@ -104,23 +131,37 @@ unsafe extern "C" fn dealloc<C: Recycled>(object: *mut ffi::PyObject) {
             room
         });
         if !kept {
-            ffi::PyObject_GC_Del(object.cast());
+            ffi::PyObject_Free(object.byte_sub(mem::size_of::<CollectorHeader>()).cast());
         }
         // The instance's reference.
         ffi::Py_DECREF(class.cast());
     }
 }
 
-/// Makes instances of `C` be recycled.
-pub fn install<C: Recycled>(class: &Bound<'_, PyType>) {
-    if !ENABLED {
-        return;
+/// Makes instances of `C` be recycled. None of them may have been made before.
+///
+/// # Errors
+/// What `sys.getsizeof` raises.
+pub fn install<C: Recycled>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    if !KNOWN_BUILD || collector_header_bytes(class.py())? != mem::size_of::<CollectorHeader>() {
+        return Ok(());
     }
     let raw = class.as_type_ptr();
     // SAFETY: the type was just created by PyO3 and has no instances yet; it cannot be subclassed, so the slot is not
     // inherited.
     unsafe {
         assert!((*raw).tp_weaklistoffset > 0, "the class has weak references");
-        (*raw).tp_dealloc = Some(dealloc::<C>);
+        if C::kept().1.set(raw).is_ok() {
+            (*raw).tp_dealloc = Some(dealloc::<C>);
+        }
     }
+    Ok(())
+}
+
+/// What `sys.getsizeof` adds to a collected object's own size.
+fn collector_header_bytes(py: Python<'_>) -> PyResult<usize> {
+    let object = PyList::empty(py);
+    let all: usize = py.import("sys")?.call_method1("getsizeof", (&object,))?.extract()?;
+    let own: usize = object.call_method0("__sizeof__")?.extract()?;
+    Ok(all - own)
 }

@@ -317,7 +317,12 @@ impl LoopCore {
         let _state = self.state(py, State::drain);
     }
 
+    /// While turns are run, what the loop holds is alive: a reference that is not visited says the same, and a long queue
+    /// is not gone through in each collection that its callbacks bring about.
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if self.turning.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         if let Some(result) = self.state.visit(|state| state.visit(visit)) {
             result?;
         }

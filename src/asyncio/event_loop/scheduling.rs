@@ -202,7 +202,8 @@ impl LoopCore {
         thread_safe: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let core = Self::plain_handle_core(slf, callback, args)?;
+        let context = if thread_safe { call::copy_context_if_any(py)? } else { Some(call::copy_context(py)?) };
+        let core = Self::plain_handle_core(slf, callback, args, context)?;
         let handle = Handle::scheduled(py, core, slf.get().spares_handles(), thread_safe)?;
         slf.get().push(py, Entry::Handle(handle.clone().unbind()));
         Ok(handle.into_any())
@@ -216,7 +217,8 @@ impl LoopCore {
         when: f64,
         args: &[Borrowed<'_, 'py, PyAny>],
     ) -> PyResult<Bound<'py, PyAny>> {
-        let core = Self::plain_handle_core(slf, callback, args)?;
+        let context = call::copy_context_if_any(slf.py())?;
+        let core = Self::plain_handle_core(slf, callback, args, context)?;
         Self::add_timer(&slf, core, when, None).map(Bound::into_any)
     }
 
@@ -225,8 +227,8 @@ impl LoopCore {
         slf: Borrowed<'_, 'py, Self>,
         callback: Borrowed<'_, 'py, PyAny>,
         args: &[Borrowed<'_, 'py, PyAny>],
+        context: Option<Py<PyAny>>,
     ) -> PyResult<HandleCore> {
-        let context = call::copy_context(slf.py())?;
         let call = Call { args: args_of(slf.py(), args)?, function: callback.to_owned().unbind() };
         Ok(HandleCore::without_debug(slf.to_owned().unbind(), call, context))
     }
