@@ -196,6 +196,70 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         else:
             await super().shutdown_default_executor(*args, **kwargs)
 
+    # Plain sockets: one attempt at once, and one whenever there is something to attempt. What is not plain (another
+    # class, debug mode, a descriptor that somebody else watches) is done, or refused, by asyncio's own code
+
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        """Receive up to n bytes; b"" is the end of the stream."""
+        while True:
+            got = self._try_recv(sock, n)
+            if type(got) is bytes:
+                return got
+            if got is NotImplemented:
+                return await super().sock_recv(sock, n)
+            await got
+
+    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
+        """Receive into a writable buffer; returns how many bytes, 0 at the end of the stream."""
+        while True:
+            got = self._try_recv_into(sock, buf)
+            if type(got) is int:
+                return got
+            if got is NotImplemented:
+                return await super().sock_recv_into(sock, buf)
+            await got
+
+    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
+        """Send all of data. If it fails there is no telling how much of it was sent."""
+        sent = self._try_send(sock, data, 0)
+        if sent is NotImplemented:
+            return await super().sock_sendall(sock, data)
+        if sent == len(data):
+            return None
+        with memoryview(data) as view:  # meanwhile it keeps its size
+            while True:
+                waiter = self._wait_for_socket(sock, True)
+                if waiter is not NotImplemented:
+                    await waiter
+                more = self._try_send(sock, data, sent)
+                if waiter is NotImplemented or more is NotImplemented:
+                    with view[sent:] as rest:
+                        return await super().sock_sendall(sock, rest)
+                sent += more
+                if sent == len(view):
+                    return None
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """Accept a connection; returns a socket that does not block, and the peer's address.
+
+        Who is cancelled has accepted nothing: the connection is left to the next one.
+        """
+        if type(sock) is not socket.socket or self.get_debug():
+            return await super().sock_accept(sock)
+        while True:
+            try:
+                conn, address = sock.accept()
+            except InterruptedError:
+                continue
+            except BlockingIOError:
+                waiter = self._wait_for_socket(sock, False)
+            else:
+                conn.setblocking(False)
+                return conn, address
+            if waiter is NotImplemented:
+                return await super().sock_accept(sock)
+            await waiter
+
     # Transports; a context is what CPython passes since 3.15, the one that they keep
 
     def _make_socket_transport(

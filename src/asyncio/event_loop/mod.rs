@@ -17,6 +17,7 @@ pub mod methods;
 pub mod ready;
 pub mod report;
 mod scheduling;
+pub mod sock;
 pub mod source;
 mod tasks;
 mod timers;

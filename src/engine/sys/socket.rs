@@ -27,6 +27,35 @@ pub fn send(fd: RawFd, data: &[u8]) -> Result<usize> {
     check_count("send", unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), libc::MSG_NOSIGNAL) })
 }
 
+/// As `recv`, also on a socket that would block.
+pub fn recv_now(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the buffer is valid for writes of its length.
+    check_count("recv", unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) })
+}
+
+/// As `recv_now`; the first bytes of `buffer`, as many as are returned, are initialised.
+pub fn recv_now_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
+    // SAFETY: the buffer is valid for writes of its length.
+    check_count("recv", unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) })
+}
+
+/// As `send`, also on a socket that would block.
+pub fn send_now(fd: RawFd, data: &[u8]) -> Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the data is valid for reads of its length.
+    check_count("send", unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), flags) })
+}
+
+/// Whether it carries bytes in a row, rather than messages (SO_TYPE is SOCK_STREAM).
+pub fn is_stream(fd: RawFd) -> bool {
+    let mut kind: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option's value is an int, and place and length are valid for the call.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut length) };
+    result == 0 && kind == libc::SOCK_STREAM
+}
+
 /// Sends a prefix of the parts, in order, with one system call.
 pub fn send_vectored(fd: RawFd, parts: &[IoSlice<'_>]) -> Result<usize> {
     let parts = &parts[..parts.len().min(MOST_PARTS)];
