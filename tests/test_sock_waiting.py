@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
+import sys
 import weakref
 
 import pytest
@@ -340,3 +342,91 @@ def test_methods_of_sockets_that_are_replaced_are_called(run, loop, pair, monkey
 
     run(main)
     assert calls == ["send", "recv"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
+def test_datagrams_that_are_waited_for(run, loop):
+    async def main():
+        with socket.socket(type=socket.SOCK_DGRAM) as left, socket.socket(type=socket.SOCK_DGRAM) as right:
+            for sock in (left, right):
+                sock.bind(("127.0.0.1", 0))
+                sock.setblocking(False)
+            for _ in range(3):
+                task = await soon(loop.sock_recvfrom(left, 100))
+                assert await loop.sock_sendto(right, b"hello", left.getsockname()) == 5
+                assert await task == (b"hello", right.getsockname())
+                buffer = bytearray(100)
+                task = await soon(loop.sock_recvfrom_into(left, buffer))
+                right.sendto(b"world", left.getsockname())
+                assert await task == (5, right.getsockname())
+                task = await soon(loop.sock_recvfrom_into(left, buffer, 3))
+                right.sendto(b"world", left.getsockname())
+                assert await task == (3, right.getsockname())
+            cancelled = await soon(loop.sock_recvfrom(left, 100))
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            right.sendto(b"kept", left.getsockname())
+            assert (await loop.sock_recvfrom(left, 100))[0] == b"kept"
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await loop.sock_recvfrom(left, 100)
+
+    run(main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
+@pytest.mark.parametrize("connected", [False, True])
+def test_datagrams_wait_for_room(run, loop, tmp_path, connected):
+    async def main():
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as left,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as right,
+        ):
+            address = str(tmp_path / "socket")
+            left.bind(address)
+            left.setblocking(False)
+            right.setblocking(False)
+            if connected:
+                right.connect(address)
+            for _ in range(3):
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        right.sendto(b"fill", address)
+                task = await soon(loop.sock_sendto(right, b"last", address))
+                received = b""
+                while received != b"last":
+                    received = await loop.sock_recv(left, 100)
+                assert await task == 4
+
+    run(main)
+
+
+def test_data_behind_urgent_data_is_received(run, loop, connection):
+    left, right = connection
+
+    async def main():
+        for _ in range(2):
+            task = await soon(loop.sock_recv(left, 100))
+            right.send(b"before")
+            right.send(b"!", socket.MSG_OOB)
+            right.send(b"behind")
+            got = await task
+            while got != b"beforebehind":
+                got += await loop.sock_recv(left, 100)
+
+    run(main)
+
+
+def test_data_behind_descriptors_is_received(run, loop, pair):
+    left, right = pair
+
+    async def main():
+        for _ in range(2):
+            task = await soon(loop.sock_recv(left, 100))
+            socket.send_fds(right, [b"before"], [right.fileno()])
+            right.send(b"behind")
+            got = await task
+            while got != b"beforebehind":
+                got += await loop.sock_recv(left, 100)
+
+    run(main)

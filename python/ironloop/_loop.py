@@ -18,6 +18,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import threading
 from asyncio import base_events
 from concurrent.futures import ThreadPoolExecutor
@@ -244,20 +245,43 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
 
         Who is cancelled has accepted nothing: the connection is left to the next one.
         """
-        if type(sock) is not socket.socket or self.get_debug():
+        accepted = await self._attempts(sock, False, sock.accept)
+        if accepted is NotImplemented:
             return await super().sock_accept(sock)
+        conn, address = accepted
+        conn.setblocking(False)
+        return conn, address
+
+    if sys.version_info >= (3, 11):
+
+        async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> Any:
+            """Receive a datagram of up to bufsize bytes; returns it and the sender's address."""
+            got = await self._attempts(sock, False, sock.recvfrom, bufsize)
+            return await super().sock_recvfrom(sock, bufsize) if got is NotImplemented else got
+
+        async def sock_recvfrom_into(self, sock: socket.socket, buf: Any, nbytes: int = 0) -> Any:
+            """Receive a datagram into a writable buffer; returns its size and the sender's address."""
+            got = await self._attempts(sock, False, sock.recvfrom_into, buf, nbytes)
+            return await super().sock_recvfrom_into(sock, buf, nbytes) if got is NotImplemented else got
+
+        async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
+            """Send a datagram; returns how many bytes were sent."""
+            sent = await self._attempts(sock, True, sock.sendto, data, address)
+            return cast(int, await super().sock_sendto(sock, data, address) if sent is NotImplemented else sent)
+
+    async def _attempts(self, sock: socket.socket, for_writing: bool, function: Callable[..., Any], *args: Any) -> Any:
+        """What function(*args) returns once it does not block; NotImplemented if sock is not plain."""
+        if type(sock) is not socket.socket or self.get_debug():
+            return NotImplemented
         while True:
             try:
-                conn, address = sock.accept()
+                return function(*args)
             except InterruptedError:
                 continue
             except BlockingIOError:
-                waiter = self._wait_for_socket(sock, False)
-            else:
-                conn.setblocking(False)
-                return conn, address
+                waiter = self._wait_for_socket(sock, for_writing)
             if waiter is NotImplemented:
-                return await super().sock_accept(sock)
+                return NotImplemented
             await waiter
 
     # Transports; a context is what CPython passes since 3.15, the one that they keep

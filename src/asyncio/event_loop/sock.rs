@@ -42,8 +42,8 @@ const LARGEST_COPY: usize = super::SCRATCH_BYTES;
 pub struct WaitedSocket {
     fd: RawFd,
     socket: Py<PyWeakrefReference>,
-    /// Bytes in a row, and no messages: a short read has taken everything.
-    is_stream: bool,
+    /// A short read has taken everything.
+    short_reads_are_last: bool,
     /// Nothing is left to read until the next event.
     drained: bool,
     /// The kernel announced an end or an error, which no other event will: always try.
@@ -248,7 +248,7 @@ impl LoopCore {
 
     fn note_read(&self, sock: &Bound<'_, PyAny>, fd: RawFd, short: bool) {
         if short {
-            self.waited_socket(sock, fd, |it, _| it.drained = it.is_stream);
+            self.waited_socket(sock, fd, |it, _| it.drained = it.short_reads_are_last);
         }
     }
 
@@ -267,6 +267,10 @@ impl LoopCore {
         let this = slf.get();
         this.check_open()?;
         let Some(fd) = this.plain_socket(sock)? else { return Ok(None) };
+        // Whether the receiver of a message has room is no property of the sender's socket, and makes no edges.
+        if direction == Direction::Write && !socket::is_stream(fd) {
+            return Ok(None);
+        }
         let known = this.waited_socket(sock, fd, |_, _| ()).is_some();
         if !known {
             if this.state(py, |state| state.sources.is_taken(fd)) {
@@ -275,7 +279,7 @@ impl LoopCore {
             let waited = WaitedSocket {
                 fd,
                 socket: PyWeakrefReference::new(sock)?.unbind(),
-                is_stream: socket::is_stream(fd),
+                short_reads_are_last: socket::short_reads_are_last(fd),
                 drained: false,
                 end_announced: false,
                 readers: Vec::new(),

@@ -48,12 +48,21 @@ pub fn send_now(fd: RawFd, data: &[u8]) -> Result<usize> {
 
 /// Whether it carries bytes in a row, rather than messages (SO_TYPE is SOCK_STREAM).
 pub fn is_stream(fd: RawFd) -> bool {
-    let mut kind: libc::c_int = 0;
+    number_option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
+}
+
+/// Whether a read that was offered more room than it needed has taken everything: TCP's have, apart from urgent data. Those
+/// of Unix sockets also stop behind descriptors that were sent along.
+pub fn short_reads_are_last(fd: RawFd) -> bool {
+    is_stream(fd) && matches!(number_option(fd, libc::SO_DOMAIN), Some(libc::AF_INET | libc::AF_INET6))
+}
+
+fn number_option(fd: RawFd, option: libc::c_int) -> Option<libc::c_int> {
+    let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the option's value is an int, and place and length are valid for the call.
-    let result =
-        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut length) };
-    result == 0 && kind == libc::SOCK_STREAM
+    let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut length) };
+    (result == 0).then_some(value)
 }
 
 /// Sends a prefix of the parts, in order, with one system call.
