@@ -19,6 +19,7 @@ pub mod observe;
 pub mod ready;
 pub mod report;
 mod scheduling;
+pub mod sock;
 pub mod source;
 mod tasks;
 mod timers;

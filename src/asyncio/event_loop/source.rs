@@ -11,6 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::report;
+use super::sock::WaitedSocket;
 use super::watchers::Watcher;
 use super::LoopCore;
 use crate::asyncio::transport::datagram::DatagramTransport;
@@ -26,6 +27,7 @@ use crate::py::error::os_error;
 /// Who gets the events of a descriptor.
 pub enum Source {
     Watcher(Watcher),
+    Socket(WaitedSocket),
     Stream(Py<StreamTransport>),
     Datagram(Py<DatagramTransport>),
     ReadPipe(Py<ReadPipeTransport>),
@@ -34,9 +36,21 @@ pub enum Source {
 }
 
 impl Source {
+    /// Its place was taken by another one: whoever waits for it shall look again.
+    ///
+    /// # Errors
+    /// What waking raises.
+    pub fn replaced(self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Socket(socket) => socket.wake_all(py),
+            _ => Ok(()),
+        }
+    }
+
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Watcher(watcher) => watcher.visit(visit),
+            Self::Socket(socket) => socket.visit(visit),
             Self::Stream(transport) => visit.call(transport),
             Self::Datagram(transport) => visit.call(transport),
             Self::ReadPipe(transport) => visit.call(transport),
@@ -73,6 +87,25 @@ impl Sources {
             Source::Watcher(watcher) => Some((token, watcher)),
             _ => None,
         }
+    }
+
+    /// What coroutines wait for on a socket.
+    pub fn waited_socket_mut(&mut self, fd: RawFd) -> Option<(Token, &mut WaitedSocket)> {
+        let token = self.token_of(fd)?;
+        self.waited_socket_of(token).map(|socket| (token, socket))
+    }
+
+    pub fn waited_socket_of(&mut self, token: Token) -> Option<&mut WaitedSocket> {
+        match self.registry.get_mut(token)? {
+            Source::Socket(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody else than those has registered a descriptor.
+    pub fn is_taken(&self, fd: RawFd) -> bool {
+        let source = self.token_of(fd).and_then(|token| self.registry.get(token));
+        source.is_some_and(|source| !matches!(source, Source::Socket(_)))
     }
 
     /// Registers a source for a descriptor.
@@ -157,6 +190,7 @@ impl Sources {
 /// A source with a reference of its own, to call it while nothing is borrowed.
 enum Target {
     Watcher,
+    Socket,
     Stream(Py<StreamTransport>),
     Datagram(Py<DatagramTransport>),
     ReadPipe(Py<ReadPipeTransport>),
@@ -177,7 +211,8 @@ impl LoopCore {
         interest: Interest,
         trigger: Trigger,
     ) -> PyResult<Token> {
-        let (outcome, _dropped) = self.state(py, |state| state.sources.insert(fd, source, interest, trigger));
+        let (outcome, replaced) = self.state(py, |state| state.sources.insert(fd, source, interest, trigger));
+        replaced.map_or(Ok(()), |replaced| replaced.replaced(py))?;
         outcome.map_err(|error| os_error(py, &error))
     }
 
@@ -185,6 +220,7 @@ impl LoopCore {
         self.state(py, |state| {
             Some(match state.sources.get(token)? {
                 Source::Watcher(_) => Target::Watcher,
+                Source::Socket(_) => Target::Socket,
                 Source::Stream(transport) => Target::Stream(transport.clone_ref(py)),
                 Source::Datagram(transport) => Target::Datagram(transport.clone_ref(py)),
                 Source::ReadPipe(transport) => Target::ReadPipe(transport.clone_ref(py)),
@@ -205,6 +241,7 @@ impl LoopCore {
             Some(Target::ReadPipe(transport)) => ReadPipeTransport::on_event(transport.bind(py), readiness),
             Some(Target::WritePipe(transport)) => WritePipeTransport::on_event(transport.bind(py), readiness),
             Some(Target::Watcher) => Self::watcher_event(slf, token, readiness),
+            Some(Target::Socket) => Self::socket_event(slf, token, readiness),
             Some(Target::Listener(listener)) => Listener::on_event(listener.bind(py), slf),
         }
     }
@@ -213,7 +250,7 @@ impl LoopCore {
     pub fn source_object<'py>(slf: &Bound<'py, Self>, token: Token) -> Option<Bound<'py, PyAny>> {
         let py = slf.py();
         Some(match slf.get().target(py, token)? {
-            Target::Watcher => return None,
+            Target::Watcher | Target::Socket => return None,
             Target::Stream(transport) => transport.into_bound(py).into_any(),
             Target::Datagram(transport) => transport.into_bound(py).into_any(),
             Target::ReadPipe(transport) => transport.into_bound(py).into_any(),

@@ -268,7 +268,8 @@ impl LoopCore {
             return finish_poll(py, run, outcome);
         }
         run.pace.rest();
-        let spins = limit > 0 && run.spin.is_worthwhile() && !std::mem::take(&mut run.spun);
+        let spun = std::mem::take(&mut run.spun);
+        let spins = limit > 0 && !spun && run.spin.is_worthwhile();
         let (reactor, events) = (run.reactor, &mut run.events);
         let outcome = if spins {
             let end = now.saturating_add(timeout.map_or(limit, |timeout| timeout.min(limit)));

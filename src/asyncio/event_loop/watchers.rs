@@ -126,7 +126,11 @@ impl LoopCore {
                 Source::Stream(transport) => Some(transport.clone_ref(py).into_any()),
                 Source::Datagram(transport) => Some(transport.clone_ref(py).into_any()),
                 // asyncio does not protect pipes.
-                Source::Watcher(_) | Source::Listener(_) | Source::ReadPipe(_) | Source::WritePipe(_) => None,
+                Source::Watcher(_)
+                | Source::Socket(_)
+                | Source::Listener(_)
+                | Source::ReadPipe(_)
+                | Source::WritePipe(_) => None,
             }
         })
     }
@@ -178,7 +182,7 @@ impl LoopCore {
             return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
         }
         let handle = Handle::new(py, core)?.unbind();
-        let (outcome, replaced, _dropped) = this.state(py, |state| {
+        let (outcome, replaced, (_refused, dropped)) = this.state(py, |state| {
             if let Some((token, watcher)) = state.sources.watcher_mut(fd) {
                 let replaced = watcher.slot(direction).replace(handle.clone_ref(py));
                 let interest = watcher.interest().unwrap_or(Interest::READ);
@@ -204,6 +208,7 @@ impl LoopCore {
         if let Some(replaced) = replaced {
             Handle::cancel(replaced.bind(py))?;
         }
+        dropped.map_or(Ok(()), |dropped: Source| dropped.replaced(py))?;
         outcome.map(|()| handle).map_err(|error| os_error(py, &error))
     }
 

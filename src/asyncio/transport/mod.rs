@@ -7,7 +7,7 @@ mod close;
 pub mod datagram;
 pub mod endpoint;
 mod info;
-mod input;
+pub mod input;
 pub mod listener;
 pub mod pipe;
 mod read;

@@ -58,6 +58,7 @@ const OUT: u32 = libc::EPOLLOUT as u32;
 const HUP: u32 = libc::EPOLLHUP as u32;
 const ERR: u32 = libc::EPOLLERR as u32;
 const RDHUP: u32 = libc::EPOLLRDHUP as u32;
+const PRI: u32 = libc::EPOLLPRI as u32;
 /// See epoll_ctl(2): no event has this number.
 const OWN: u32 = 1 << 20;
 const ET: u32 = libc::EPOLLET as u32;
@@ -90,9 +91,10 @@ impl Readiness {
         self.0 & (OUT | HUP | ERR) != 0
     }
 
-    /// The end of the stream, or an error, is behind what can be read.
+    /// Something that no other event will tell of is behind what can be read: the end of the stream, an error, or a place
+    /// where reads stop (urgent data, see tcp(7)).
     pub const fn read_closed(self) -> bool {
-        self.0 & (HUP | ERR | RDHUP) != 0
+        self.0 & (HUP | ERR | RDHUP | PRI) != 0
     }
 }
 
@@ -118,7 +120,7 @@ fn mask(interest: Interest, trigger: Trigger) -> u32 {
         mask |= OUT;
     }
     match trigger {
-        Trigger::Edge => mask | RDHUP | ET,
+        Trigger::Edge => mask | RDHUP | PRI | ET,
         Trigger::Level => mask,
     }
 }

@@ -27,6 +27,44 @@ pub fn send(fd: RawFd, data: &[u8]) -> Result<usize> {
     check_count("send", unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), libc::MSG_NOSIGNAL) })
 }
 
+/// As `recv`, also on a socket that would block.
+pub fn recv_now(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the buffer is valid for writes of its length.
+    check_count("recv", unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) })
+}
+
+/// As `recv_now`; the first bytes of `buffer`, as many as are returned, are initialised.
+pub fn recv_now_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
+    // SAFETY: the buffer is valid for writes of its length.
+    check_count("recv", unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) })
+}
+
+/// As `send`, also on a socket that would block.
+pub fn send_now(fd: RawFd, data: &[u8]) -> Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the data is valid for reads of its length.
+    check_count("send", unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), flags) })
+}
+
+/// Whether it carries bytes in a row, rather than messages (SO_TYPE is SOCK_STREAM).
+pub fn is_stream(fd: RawFd) -> bool {
+    number_option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
+}
+
+/// Whether a read that was offered more room than it needed has taken everything: TCP's have, apart from urgent data. Those
+/// of Unix sockets also stop behind descriptors that were sent along.
+pub fn short_reads_are_last(fd: RawFd) -> bool {
+    is_stream(fd) && matches!(number_option(fd, libc::SO_DOMAIN), Some(libc::AF_INET | libc::AF_INET6))
+}
+
+fn number_option(fd: RawFd, option: libc::c_int) -> Option<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option's value is an int, and place and length are valid for the call.
+    let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut length) };
+    (result == 0).then_some(value)
+}
+
 /// Sends a prefix of the parts, in order, with one system call.
 pub fn send_vectored(fd: RawFd, parts: &[IoSlice<'_>]) -> Result<usize> {
     let parts = &parts[..parts.len().min(MOST_PARTS)];
