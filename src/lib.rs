@@ -27,6 +27,8 @@ mod _native {
     #[pymodule_export]
     use crate::asyncio::handle::{Handle, TimerHandle};
     #[pymodule_export]
+    use crate::asyncio::jobs::JobQueue;
+    #[pymodule_export]
     use crate::asyncio::transport::datagram::DatagramTransport;
     #[pymodule_export]
     use crate::asyncio::transport::listener::Listener;
@@ -57,6 +59,7 @@ mod _native {
         let py = module.py();
         crate::py::imports::imports(py)?;
         event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
+        event_loop::executor::add_to(&py.get_type::<LoopCore>())?;
         install_free_list::<Handle>(&py.get_type::<Handle>());
         install_free_list::<TimerHandle>(&py.get_type::<TimerHandle>());
         transport::stream::add_methods(&py.get_type::<StreamTransport>())?;

@@ -6,6 +6,7 @@
 pub mod callback;
 pub mod event_loop;
 pub mod handle;
+pub mod jobs;
 pub mod protocol;
 mod thread_safe_handle;
 pub mod transport;

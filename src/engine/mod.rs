@@ -5,6 +5,7 @@
 
 pub mod datagram;
 pub mod error;
+pub mod pool;
 pub mod reactor;
 pub mod stream;
 pub mod sys;

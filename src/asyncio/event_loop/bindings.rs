@@ -62,7 +62,8 @@ impl<'a, 'py, const N: usize> Bindings<'a, 'py, N> {
     }
 }
 
-fn args_of<'py>(py: Python<'py>, values: &[Borrowed<'_, 'py, PyAny>]) -> PyResult<Args> {
+/// Positional arguments as they are kept.
+pub fn args_of<'py>(py: Python<'py>, values: &[Borrowed<'_, 'py, PyAny>]) -> PyResult<Args> {
     Ok(match values {
         [] => Args::None,
         [argument] => Args::One((*argument).to_owned().unbind()),

@@ -10,6 +10,7 @@
 //! ```
 
 mod bindings;
+pub mod executor;
 mod inbox;
 mod inspect;
 pub mod methods;
@@ -172,6 +173,11 @@ impl LoopCore {
     /// Queues an entry from any thread and wakes the loop.
     pub fn post(&self, entry: Entry) {
         self.inbox.post(entry);
+    }
+
+    /// Queues an entry from any thread; gives what wakes the loop, if it sleeps.
+    pub fn post_quietly(&self, entry: Entry) -> Option<Arc<Reactor>> {
+        self.inbox.post_quietly(entry)
     }
 
     fn drain_inbox(&self, py: Python<'_>) {

@@ -7,7 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{report, LoopCore};
+use super::{executor, report, LoopCore};
 use crate::asyncio::callback::{Args, BoundArgs, BoundCall, Call};
 use crate::asyncio::handle::{Handle, HandleCore, TimerHandle};
 use crate::engine::reactor::registry::Token;
@@ -36,8 +36,34 @@ pub enum Entry {
     Timer(Py<TimerHandle>),
     /// A handle that is not ours, for example one that asyncio's Python code made.
     Foreign(Py<PyAny>),
+    /// A call that another thread made for a future of the loop's.
+    Finished {
+        future: Py<PyAny>,
+        outcome: Outcome,
+    },
     /// An event of a registered source; dropped if the source is gone by then.
     Io(Token, Readiness),
+}
+
+/// How a call ended.
+pub enum Outcome {
+    Result(Py<PyAny>),
+    Exception(Py<PyAny>),
+}
+
+impl Outcome {
+    const fn value(&self) -> &Py<PyAny> {
+        match self {
+            Self::Result(value) | Self::Exception(value) => value,
+        }
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Result(value) => Self::Result(value.clone_ref(py)),
+            Self::Exception(error) => Self::Exception(error.clone_ref(py)),
+        }
+    }
 }
 
 impl Entry {
@@ -51,6 +77,10 @@ impl Entry {
             Self::Handle(handle) => visit.call(handle),
             Self::Timer(timer) => visit.call(timer),
             Self::Foreign(handle) => visit.call(handle),
+            Self::Finished { future, outcome } => {
+                visit.call(future)?;
+                visit.call(outcome.value())
+            }
             Self::Io(..) => Ok(()),
         }
     }
@@ -77,6 +107,9 @@ impl Entry {
             Self::Handle(handle) => Self::Handle(handle.clone_ref(py)),
             Self::Timer(timer) => Self::Timer(timer.clone_ref(py)),
             Self::Foreign(handle) => Self::Foreign(handle.clone_ref(py)),
+            Self::Finished { future, outcome } => {
+                Self::Finished { future: future.clone_ref(py), outcome: outcome.clone_ref(py) }
+            }
             Self::Io(token, readiness) => Self::Io(*token, *readiness),
         }
     }
@@ -122,6 +155,7 @@ impl Entry {
                 }
             }
             Self::Foreign(handle) => run_foreign(handle.bind(py)),
+            Self::Finished { future, outcome } => executor::finish(event_loop, &future, outcome),
             Self::Io(token, readiness) => LoopCore::dispatch(event_loop, token, readiness),
         }
     }
@@ -150,6 +184,7 @@ impl Entry {
                 }
                 handle
             }
+            Self::Finished { future, outcome } => return executor::finish(event_loop, &future, outcome),
             Self::Io(token, readiness) => return LoopCore::dispatch_timed(event_loop, token, readiness),
         };
         report::run_timed(event_loop, &handle)
