@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import os
 import selectors
 import signal
@@ -247,6 +248,11 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         extra: dict[str, Any] | None = None,
     ) -> _native.WritePipeTransport:
         return _native.WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    @functools.cached_property
+    def _may_use_pidfds(self) -> bool:
+        """Whether children are watched by pidfds; asked for when the first one is started."""
+        return os.environ.get("IRONLOOP_PIDFD") != "0"
 
     async def _make_subprocess_transport(
         self,
