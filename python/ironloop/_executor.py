@@ -57,7 +57,7 @@ class ThreadPool(ThreadPoolExecutor):
         self._work_queue.put(item)
         return item.future
 
-    def add_worker(self) -> None:
+    def add_worker(self) -> bool:
         """Start another thread if one more job needs it; RuntimeError after the shutdown."""
         queue = self._work_queue
         with self._shutdown_lock, _internals._global_shutdown_lock:
@@ -65,18 +65,16 @@ class ThreadPool(ThreadPoolExecutor):
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if _internals._shutdown:
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-            if not queue.reserve_worker():
-                return
+            number = len(self._threads)
+            if number >= self._max_workers or not queue.lacks_worker():
+                return False
             # The thread must not know the pool, which ends it when it is dropped.
-            name = f"{self._thread_name_prefix}_{len(self._threads)}"
-            thread = threading.Thread(target=queue.run, name=name)
-            try:
-                thread.start()
-            except BaseException:
-                queue.worker_failed()
-                raise
+            thread = threading.Thread(target=queue.run, name=f"{self._thread_name_prefix}_{number}")
+            thread.start()
+            queue.worker_started()
             self._threads.add(thread)
             _internals._threads_queues[thread] = queue
+            return True
 
 
 class _Item:

@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use super::callback::{Args, Call};
 use super::event_loop::ready::{Entry, Outcome};
 use super::event_loop::LoopCore;
-use crate::engine::pool::{Next, Pool, Refused, Worker};
+use crate::engine::pool::{After, Next, Pool, Refused, Worker};
 use crate::engine::reactor::Reactor;
 use crate::py::call;
 use crate::py::thread_end::StayHere;
@@ -39,12 +39,21 @@ pub struct JobQueue {
 }
 
 impl JobQueue {
-    /// Adds a job.
+    /// Adds a job of `executor`'s, whose queue this is; `false` if it takes no more.
     ///
     /// # Errors
-    /// The job, if the pool has ended, or needs a worker more.
-    pub fn push(&self, job: Job) -> Result<(), Refused<Job>> {
-        self.pool.push(job)
+    /// What `add_worker` raises: there is no memory for a thread, or the interpreter ends.
+    pub fn push(&self, executor: &Bound<'_, PyAny>, mut job: Job) -> PyResult<bool> {
+        loop {
+            job = match self.pool.push(job) {
+                Ok(()) => return Ok(true),
+                Err(Refused::Ended(_)) => return Ok(false),
+                Err(Refused::WorkerNeeded(job)) => job,
+            };
+            if !executor.call_method0(intern!(executor.py(), "add_worker"))?.is_truthy()? {
+                return Ok(self.pool.push_anyway(job).is_ok());
+            }
+        }
     }
 }
 
@@ -61,7 +70,7 @@ impl JobQueue {
             self.pool.end();
             return Ok(());
         };
-        match self.pool.push(Job::Item(item)) {
+        match self.pool.push_anyway(Job::Item(item)) {
             Ok(()) => Ok(()),
             Err(_) => Err(PyRuntimeError::new_err("cannot schedule new futures after shutdown")),
         }
@@ -83,26 +92,26 @@ impl JobQueue {
         }
     }
 
-    /// Whether the next job needs a worker more than there are; it counts as one from then on.
-    fn reserve_worker(&self) -> bool {
-        self.pool.reserve_worker()
+    /// Whether one more job would need a worker more.
+    fn lacks_worker(&self) -> bool {
+        self.pool.lacks_worker()
     }
 
-    /// The worker that was reserved could not be started.
-    fn worker_failed(&self) {
-        self.pool.worker_failed();
+    /// A thread has been started that run()s.
+    fn worker_started(&self) {
+        self.pool.worker_started();
     }
 
     /// What a worker thread does: runs jobs until there will be no more.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let worker = Worker::current();
-        let mut came = true;
+        let mut after = After::Start;
         let mut to_wake: Option<Arc<Reactor>> = None;
         let guard = StayHere::new();
         let outcome = loop {
-            match self.pool.next(&worker, came) {
+            match self.pool.next(&worker, after) {
                 Next::Run(job) => {
-                    came = false;
+                    after = After::Job;
                     wake(to_wake.take());
                     match job.run(py) {
                         Ok(reactor) => to_wake = reactor,
@@ -115,7 +124,7 @@ impl JobQueue {
                         wake(finished);
                         worker.wait();
                     });
-                    came = true;
+                    after = After::Wait;
                 }
                 Next::End => break Ok(()),
             }

@@ -10,6 +10,9 @@
 //! interpreter holds nothing up, and a burst of short jobs is done by the worker that is running anyway. The worker that
 //! became idle last is woken first: its stack is still in the cache.
 //!
+//! Only what happens for certain is counted: a worker that was woken comes, one that was started arrives, even if
+//! whoever started it is interrupted before it can say so.
+//!
 //! The lock is never held while somebody waits. Nothing here runs a job.
 
 use std::collections::VecDeque;
@@ -26,9 +29,11 @@ pub struct Pool<J> {
 struct State<J> {
     jobs: VecDeque<J>,
     idle: Vec<Arc<Worker>>,
-    /// Workers that were started or woken and have not asked for a job since.
+    /// Workers that were woken and have not asked for a job since.
     coming: usize,
-    workers: usize,
+    /// Workers that were started, as far as we were told, and those that have asked for their first job.
+    started: usize,
+    arrived: usize,
     ended: bool,
 }
 
@@ -36,6 +41,14 @@ struct State<J> {
 pub struct Worker {
     thread: Thread,
     woken: AtomicBool,
+}
+
+/// How a worker comes to ask for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    Start,
+    Wait,
+    Job,
 }
 
 impl Worker {
@@ -70,14 +83,14 @@ pub enum Next<J> {
 /// Why a job was not taken.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refused<J> {
-    /// Another worker has to be started first, see `reserve_worker`.
+    /// Another worker has to be started first, see `worker_started`.
     WorkerNeeded(J),
     Ended(J),
 }
 
 impl<J> Pool<J> {
     pub const fn new(max_workers: usize) -> Self {
-        let state = State { jobs: VecDeque::new(), idle: Vec::new(), coming: 0, workers: 0, ended: false };
+        let state = State { jobs: VecDeque::new(), idle: Vec::new(), coming: 0, started: 0, arrived: 0, ended: false };
         Self { state: Mutex::new(state), max_workers }
     }
 
@@ -90,12 +103,24 @@ impl<J> Pool<J> {
     /// # Errors
     /// The job, if the pool has ended, or needs a worker more.
     pub fn push(&self, job: J) -> Result<(), Refused<J>> {
-        let mut state = self.state();
-        if state.ended {
-            return Err(Refused::Ended(job));
-        }
+        let state = self.state();
         if state.lacks_worker(self.max_workers) {
             return Err(Refused::WorkerNeeded(job));
+        }
+        self.add(state, job)
+    }
+
+    /// Adds a job that waits until there is a worker for it.
+    ///
+    /// # Errors
+    /// The job, if the pool has ended.
+    pub fn push_anyway(&self, job: J) -> Result<(), Refused<J>> {
+        self.add(self.state(), job)
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State<J>>, job: J) -> Result<(), Refused<J>> {
+        if state.ended {
+            return Err(Refused::Ended(job));
         }
         state.jobs.push_back(job);
         let worker = state.worker_to_wake();
@@ -106,29 +131,23 @@ impl<J> Pool<J> {
         Ok(())
     }
 
-    /// Counts a worker that the caller is about to start, if one more job would need it.
-    pub fn reserve_worker(&self) -> bool {
-        let mut state = self.state();
-        let needed = state.lacks_worker(self.max_workers);
-        if needed {
-            state.workers += 1;
-            state.coming += 1;
-        }
-        needed
+    /// Whether one more job would need a worker more.
+    pub fn lacks_worker(&self) -> bool {
+        self.state().lacks_worker(self.max_workers)
     }
 
-    /// The worker that was reserved could not be started.
-    pub fn worker_failed(&self) {
-        let mut state = self.state();
-        state.workers -= 1;
-        state.coming -= 1;
+    /// The caller has started a worker.
+    pub fn worker_started(&self) {
+        self.state().started += 1;
     }
 
-    /// What the worker does now; `came` when it was started or woken before.
-    pub fn next(&self, worker: &Arc<Worker>, came: bool) -> Next<J> {
+    /// What the worker does now.
+    pub fn next(&self, worker: &Arc<Worker>, after: After) -> Next<J> {
         let mut state = self.state();
-        if came {
-            state.coming -= 1;
+        match after {
+            After::Start => state.arrived += 1,
+            After::Wait => state.coming -= 1,
+            After::Job => {}
         }
         let Some(job) = state.jobs.pop_front() else {
             if state.ended {
@@ -175,7 +194,9 @@ impl<J> Pool<J> {
 
 impl<J> State<J> {
     fn lacks_worker(&self, max_workers: usize) -> bool {
-        self.jobs.len() >= self.idle.len() + self.coming && self.workers < max_workers && !self.ended
+        let under_way = self.started.saturating_sub(self.arrived);
+        let workers = self.started.max(self.arrived);
+        self.jobs.len() >= self.idle.len() + self.coming + under_way && workers < max_workers && !self.ended
     }
 
     /// One is enough: it wakes the next when it has come.
@@ -197,8 +218,8 @@ mod tests {
     /// A pool with one worker that has become idle.
     fn with_idle_worker() -> (Pool<u32>, Arc<Worker>) {
         let (pool, worker) = (Pool::new(2), Worker::current());
-        assert!(pool.reserve_worker());
-        assert_eq!(pool.next(&worker, true), Next::Wait);
+        pool.worker_started();
+        assert_eq!(pool.next(&worker, After::Start), Next::Wait);
         (pool, worker)
     }
 
@@ -206,14 +227,14 @@ mod tests {
     fn the_first_job_needs_a_worker() {
         let pool = Pool::new(1);
         assert_eq!(pool.push(1), Err(Refused::WorkerNeeded(1)));
-        assert!(pool.reserve_worker());
-        assert!(!pool.reserve_worker());
+        pool.worker_started();
+        assert!(!pool.lacks_worker());
         assert_eq!(pool.push(1), Ok(()));
         assert_eq!(pool.push(2), Ok(()));
         let worker = Worker::current();
-        assert_eq!(pool.next(&worker, true), Next::Run(1));
-        assert_eq!(pool.next(&worker, false), Next::Run(2));
-        assert_eq!(pool.next(&worker, false), Next::Wait);
+        assert_eq!(pool.next(&worker, After::Start), Next::Run(1));
+        assert_eq!(pool.next(&worker, After::Job), Next::Run(2));
+        assert_eq!(pool.next(&worker, After::Job), Next::Wait);
     }
 
     #[test]
@@ -222,7 +243,7 @@ mod tests {
         assert_eq!(pool.push(1), Ok(()));
         assert_eq!(pool.push(2), Err(Refused::WorkerNeeded(2)));
         worker.wait();
-        assert_eq!(pool.next(&worker, true), Next::Run(1));
+        assert_eq!(pool.next(&worker, After::Wait), Next::Run(1));
     }
 
     #[test]
@@ -230,16 +251,27 @@ mod tests {
         let (pool, worker) = with_idle_worker();
         assert_eq!(pool.push(1), Ok(()));
         worker.wait();
-        assert_eq!(pool.next(&worker, true), Next::Run(1));
+        assert_eq!(pool.next(&worker, After::Wait), Next::Run(1));
         assert_eq!(pool.push(2), Err(Refused::WorkerNeeded(2)));
     }
 
     #[test]
-    fn a_worker_that_cannot_be_started_is_not_counted() {
-        let pool = Pool::new(1);
-        assert!(pool.reserve_worker());
-        pool.worker_failed();
-        assert_eq!(pool.push(1), Err(Refused::WorkerNeeded(1)));
+    fn a_worker_whose_start_was_never_told_is_one_all_the_same() {
+        let (pool, worker) = (Pool::new(1), Worker::current());
+        assert_eq!(pool.next(&worker, After::Start), Next::Wait);
+        assert_eq!(pool.push(1), Ok(()));
+        worker.wait();
+        assert_eq!(pool.next(&worker, After::Wait), Next::Run(1));
+        assert!(!pool.lacks_worker());
+        assert_eq!(pool.push(2), Ok(()));
+    }
+
+    #[test]
+    fn a_job_may_wait_for_a_worker_that_is_yet_to_be_started() {
+        let (pool, worker) = (Pool::new(1), Worker::current());
+        assert_eq!(pool.push_anyway(1), Ok(()));
+        assert!(pool.lacks_worker());
+        assert_eq!(pool.next(&worker, After::Start), Next::Run(1));
     }
 
     #[test]
@@ -248,10 +280,11 @@ mod tests {
         assert_eq!(pool.push(1), Ok(()));
         pool.end();
         assert_eq!(pool.push(2), Err(Refused::Ended(2)));
-        assert!(!pool.reserve_worker());
+        assert!(!pool.lacks_worker());
+        assert_eq!(pool.push_anyway(2), Err(Refused::Ended(2)));
         worker.wait();
-        assert_eq!(pool.next(&worker, true), Next::Run(1));
-        assert_eq!(pool.next(&worker, false), Next::End);
+        assert_eq!(pool.next(&worker, After::Wait), Next::Run(1));
+        assert_eq!(pool.next(&worker, After::Job), Next::End);
     }
 
     #[test]
@@ -259,20 +292,20 @@ mod tests {
         let (pool, worker) = with_idle_worker();
         pool.end();
         worker.wait();
-        assert_eq!(pool.next(&worker, true), Next::End);
+        assert_eq!(pool.next(&worker, After::Wait), Next::End);
     }
 
     fn work(pool: &Pool<u32>, results: &mpsc::Sender<u32>) {
-        let (worker, mut came) = (Worker::current(), true);
+        let (worker, mut after) = (Worker::current(), After::Start);
         loop {
-            match pool.next(&worker, came) {
+            match pool.next(&worker, after) {
                 Next::Run(job) => {
                     results.send(job).expect("the test listens");
-                    came = false;
+                    after = After::Job;
                 }
                 Next::Wait => {
                     worker.wait();
-                    came = true;
+                    after = After::Wait;
                 }
                 Next::End => return,
             }
@@ -291,10 +324,9 @@ mod tests {
                     Err(Refused::Ended(_)) => panic!("the pool goes on"),
                     Err(Refused::WorkerNeeded(refused)) => {
                         job = refused;
-                        if pool.reserve_worker() {
-                            let (pool, sender) = (&pool, sender.clone());
-                            scope.spawn(move || work(pool, &sender));
-                        }
+                        let (pool, sender) = (&pool, sender.clone());
+                        scope.spawn(move || work(pool, &sender));
+                        pool.worker_started();
                     }
                 }
             };

@@ -15,7 +15,6 @@ use super::{overrides, report, LoopCore};
 use crate::asyncio::callback::{Args, Call};
 use crate::asyncio::handle::{Handle, HandleCore};
 use crate::asyncio::jobs::{Job, JobQueue};
-use crate::engine::pool::Refused;
 use crate::py::call::{self, add_fast_method, Arguments, FastMethod};
 use crate::py::imports::imports;
 
@@ -65,15 +64,8 @@ fn run_in_pool<'py>(
     let Ok(queue) = queue.cast_into::<JobQueue>() else { return Ok(None) };
     let future = slf.call_method0(intern!(py, "create_future"))?.unbind();
     let call = Call { function: function.clone().unbind(), args: args_of(py, args)? };
-    let mut job = Job::Call { event_loop: slf.clone().unbind(), future: future.clone_ref(py), call };
-    loop {
-        job = match queue.get().push(job) {
-            Ok(()) => return Ok(Some(future)),
-            Err(Refused::Ended(_)) => return Ok(None),
-            Err(Refused::WorkerNeeded(job)) => job,
-        };
-        executor.call_method0(intern!(py, "add_worker"))?;
-    }
+    let job = Job::Call { event_loop: slf.clone().unbind(), future: future.clone_ref(py), call };
+    Ok(queue.get().push(&executor, job)?.then_some(future))
 }
 
 /// Gives a future the outcome of its call, unless it has been cancelled meanwhile.
