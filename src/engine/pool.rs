@@ -10,10 +10,8 @@
 //! interpreter holds nothing up, and a burst of short jobs is done by the worker that is running anyway. The worker that
 //! became idle last is woken first: its stack is still in the cache.
 //!
-//! Only what happens for certain is counted: a worker that was woken comes, one that was started arrives, even if
-//! whoever started it is interrupted before it can say so.
-//!
-//! The lock is never held while somebody waits. Nothing here runs a job.
+//! Only what happens for certain is counted: a worker that was woken comes, one that was started arrives. The lock is
+//! never held while somebody waits. Nothing here runs a job.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
