@@ -460,12 +460,13 @@ def test_a_forked_child_has_an_executor_of_its_own(loop_name):
         loop.run_until_complete(loop.run_in_executor(None, int))
         asyncio._set_running_loop(None)
         child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
         other = type(loop)()
         print(other.run_until_complete(other.run_in_executor(None, abs, -7)), flush=True)
         other.run_until_complete(other.shutdown_default_executor())
         if not child:
             os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
         print(loop.run_until_complete(loop.run_in_executor(None, abs, -8)))
         """
     program = run_program(loop_name, body)
