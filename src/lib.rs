@@ -24,6 +24,7 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
 
     use crate::asyncio::event_loop::{self, LoopCore};
     use crate::asyncio::handle::Handle;
+    use crate::asyncio::jobs::JobQueue;
     use crate::asyncio::timer_handle::TimerHandle;
     use crate::asyncio::transport;
     use crate::asyncio::transport::datagram::DatagramTransport;
@@ -50,6 +51,7 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
     module.add_class::<LoopCore>()?;
     module.add_class::<Handle>()?;
     module.add_class::<TimerHandle>()?;
+    module.add_class::<JobQueue>()?;
     module.add_class::<DatagramTransport>()?;
     module.add_class::<Listener>()?;
     module.add_class::<ReadPipeTransport>()?;
@@ -61,6 +63,7 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
     crate::py::imports::imports(py)?;
     event_loop::discarded::learn(py)?;
     event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
+    event_loop::executor::add_to(&py.get_type::<LoopCore>())?;
     event_loop::observe::add_to(&py.get_type::<LoopCore>())?;
     crate::asyncio::handle::set_up(py)?;
     crate::asyncio::timer_handle::set_up(py)?;

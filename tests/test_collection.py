@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 
 import pytest
 
 from tests.support.protocols import Echo, close_all
+from tests.test_executor import fill_executor
 
 
 @pytest.fixture
@@ -59,3 +61,22 @@ def test_handles_while_every_allocation_collects(run, loop, eager_collector):
         assert sorted(seen) == sorted([*range(50), *range(50), -1])
 
     run(main)
+
+
+def test_the_collector_sees_the_jobs_that_wait():
+    import ironloop
+
+    loop, release = ironloop.new_event_loop(), threading.Event()
+
+    async def main():
+        jobs = await fill_executor(loop, release)
+        last = loop.run_in_executor(None, max, 1, 2)
+        seen = gc.get_referents(loop._default_executor._work_queue)
+        release.set()
+        assert [object for object in (loop, last, max, (1, 2)) if object not in seen] == []
+        await asyncio.gather(*jobs)
+        assert await last == 2
+
+    loop.run_until_complete(main())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()

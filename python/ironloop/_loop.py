@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import os
 import selectors
 import signal
@@ -22,7 +23,6 @@ import sys
 import threading
 import weakref
 from asyncio import base_events
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 from . import _busy_poll, _executor, _native, _receive, _report, _resolve, _tls
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import contextvars
     import ssl
     from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
 
     from ._trace import Trace
     from .metrics import Metrics
@@ -69,11 +70,12 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     _current_handle: Any
     _getaddrinfo_debug: Callable[..., Any]
     _check_running: Callable[[], None]
+    _check_default_executor: Callable[[], None]
     _default_executor: ThreadPoolExecutor | None
 
     def __init__(self) -> None:
         """Make a loop. OSError when the process is out of descriptors."""
-        self._resolver: ThreadPoolExecutor | None = None
+        self._resolver: _executor.ThreadPool | None = None
         self._pidfds: set[int] = set()
         # What set_wakeup_fd() had before we took the place; None: we have not.
         self._wakeup_before: int | None = None
@@ -236,12 +238,21 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self._name_lookups += 1
         return await self.run_in_executor(self._resolver_pool(), socket.getnameinfo, sockaddr, flags)
 
-    def _resolver_pool(self) -> ThreadPoolExecutor:
+    def _resolver_pool(self) -> _executor.ThreadPool:
         # Not the default executor: slow jobs there must not delay a look-up.
         if self._resolver is None:
             self._check_closed()
-            self._resolver = ThreadPoolExecutor(_resolve.THREADS, thread_name_prefix="ironloop-resolver")
+            self._resolver = _executor.ThreadPool(_resolve.THREADS, thread_name_prefix="ironloop-resolver")
         return self._resolver
+
+    # Threads
+
+    def _default_pool(self) -> ThreadPoolExecutor:
+        """The default executor, for `run_in_executor`: made when it is needed first."""
+        self._check_default_executor()
+        if self._default_executor is None:
+            self._default_executor = _executor.ThreadPool(thread_name_prefix="asyncio")
+        return self._default_executor
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Wait for the threads of the default executor, and let those of the resolver go."""
@@ -403,6 +414,11 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         extra: dict[str, Any] | None = None,
     ) -> _native.WritePipeTransport:
         return _native.WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    @functools.cached_property
+    def _may_use_pidfds(self) -> bool:
+        """Whether children are watched by pidfds; asked for when the first one is started."""
+        return os.environ.get("IRONLOOP_PIDFD") != "0"
 
     async def _make_subprocess_transport(
         self,

@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 _thread_numbers = itertools.count()
 
 
+class Popen(subprocess.Popen[bytes]):
+    """A `subprocess.Popen` that closes nothing if there is nothing to close."""
+
+    def _close_pipe_fds(self, *fds: int) -> None:
+        # A child with the parent's own standard streams: half of what `Popen` does besides starting it.
+        if max(fds) == -1:
+            self._closed_child_pipe_fds = True
+        else:
+            super()._close_pipe_fds(*fds)  # type: ignore[misc]
+
+
 class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[name-defined, misc, unused-ignore]
     """A running child, its pipes and its protocol."""
 
@@ -33,7 +44,8 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
     def _start(self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **kwargs: Any) -> None:
         # Before 3.12 asyncio's own gives the child a socket for its standard input, which cannot be opened again
         # as /dev/stdin.
-        self._proc = subprocess.Popen(
+        start = Popen if subprocess.Popen is Popen.__base__ else subprocess.Popen  # Test suites replace it.
+        self._proc = start(
             args,
             shell=shell,
             stdin=stdin,
@@ -46,28 +58,29 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
 
     def watch(self) -> None:
         """Have `_process_exited` called when the child exits. Called once, by the loop's thread."""
-        loop, pid, process = self._loop, self._pid, self._proc
-        pidfd = _open_pidfd(pid)
+        loop = self._loop
+        pidfd = _open_pidfd(self._pid) if loop._may_use_pidfds else None
         if pidfd is None:
-            name = f"ironloop-waitpid-{next(_thread_numbers)}"
-            threading.Thread(target=self._wait_in_thread, args=(loop, pid, process), name=name, daemon=True).start()
+            name, args = f"ironloop-waitpid-{next(_thread_numbers)}", (loop, self._pid, self._proc)
+            threading.Thread(target=self._wait_in_thread, args=args, name=name, daemon=True).start()
             return
         loop._pidfds.add(pidfd)
-        loop._add_reader(pidfd, self._exited, loop, pid, process, pidfd)
+        loop._add_reader(pidfd, self._exited, pidfd)
 
-    def _exited(self, loop: Loop, pid: int, process: subprocess.Popen[bytes], pidfd: int) -> None:
+    def _exited(self, pidfd: int) -> None:
+        loop = self._loop
         loop._remove_reader(pidfd)
         loop._pidfds.discard(pidfd)
         os.close(pidfd)
         if self._pipes:
             # In a turn of its own: what the child wrote before its exit, and is reported with it, comes first.
-            loop.call_soon(self._reap, pid, process)
+            loop.call_soon(self._reap)
         else:
-            self._reap(pid, process)
+            self._reap()
 
-    def _reap(self, pid: int, process: subprocess.Popen[bytes]) -> None:
+    def _reap(self) -> None:
         # Both at once: the number of a reaped child may be another's, and send_signal() must not reach that.
-        self._process_exited(_reap(pid, process))
+        self._process_exited(_reap(self._pid, self._proc))
 
     def _wait_in_thread(self, loop: Loop, pid: int, process: subprocess.Popen[bytes]) -> None:
         try:
@@ -76,7 +89,7 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
         except ChildProcessError:
             pass
         try:
-            loop.call_soon_threadsafe(self._reap, pid, process)
+            loop.call_soon_threadsafe(self._reap)
         except RuntimeError:
             _reap(pid, process)
             logger.warning("Loop %r that handles pid %r is closed", loop, pid)
@@ -84,8 +97,6 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
 
 def _open_pidfd(pid: int) -> int | None:
     """A descriptor that becomes readable when the child exits; None: the system has none to give."""
-    if os.environ.get("IRONLOOP_PIDFD") == "0":
-        return None
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):

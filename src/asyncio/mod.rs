@@ -6,6 +6,7 @@
 pub mod callback;
 pub mod event_loop;
 pub mod handle;
+pub mod jobs;
 pub mod protocol;
 pub mod run_guard;
 mod streams;

@@ -6,6 +6,7 @@
 pub mod datagram;
 pub mod error;
 pub mod metrics;
+pub mod pool;
 pub mod reactor;
 pub mod stream;
 pub mod sys;

@@ -28,6 +28,10 @@ pub struct Imports {
     pub futures: Py<PyDict>,
     /// `asyncio.BaseEventLoop.create_task`: task factories, debug mode and unusual keywords.
     pub create_task: Py<PyAny>,
+    /// `asyncio.BaseEventLoop.run_in_executor`: executors that are not ours.
+    pub run_in_executor: Py<PyAny>,
+    /// `asyncio.futures._convert_future_exc`.
+    pub convert_future_exc: Py<PyAny>,
     pub set_result_unless_cancelled: Py<PyAny>,
     pub extract_stack: Py<PyAny>,
     pub transport_socket: Py<PyAny>,
@@ -83,6 +87,8 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         tasks: names("asyncio.tasks")?,
         futures: names("asyncio.futures")?,
         create_task: asyncio.getattr("BaseEventLoop")?.getattr("create_task")?.unbind(),
+        run_in_executor: asyncio.getattr("BaseEventLoop")?.getattr("run_in_executor")?.unbind(),
+        convert_future_exc: from("asyncio.futures", "_convert_future_exc")?,
         set_result_unless_cancelled: from("asyncio.futures", "_set_result_unless_cancelled")?,
         extract_stack: from("asyncio.format_helpers", "extract_stack")?,
         transport_socket: from("asyncio.trsock", "TransportSocket")?,

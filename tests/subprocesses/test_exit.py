@@ -227,6 +227,21 @@ def test_an_exit_is_noticed_in_the_next_turns(run, loop_name):
     run(main)
 
 
+def test_nobody_looks_from_time_to_time_whether_the_child_has_ended(loop):
+    """Its end is an event: nothing is scheduled for later while the loop waits for it."""
+
+    async def main():
+        process = await asyncio.create_subprocess_exec("cat", stdin=PIPE)
+        waiting = asyncio.create_task(process.wait())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not loop._scheduled
+        process.stdin.close()
+        assert await waiting == 0
+
+    loop.run_until_complete(main())
+
+
 def test_a_wait_that_is_cancelled_leaves_the_child_alone(run):
     async def main():
         process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)

@@ -423,3 +423,35 @@ def test_a_factory_that_raises_starts_nothing(run, loop):
         assert children() == before
 
     run(main)
+
+
+def test_a_popen_in_the_place_of_the_standard_one_is_used(run, monkeypatch):
+    """As test suites and instrumentation put it there."""
+    started = []
+
+    class Recorder(subprocess.Popen):
+        def __init__(self, args, **options):
+            started.append(args)
+            super().__init__(args, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", Recorder)
+
+    async def main():
+        child = await asyncio.create_subprocess_exec("true")
+        assert await child.wait() == 0
+        assert type(child._transport.get_extra_info("subprocess")) is Recorder
+
+    run(main)
+    assert started == [("true",)]
+
+
+def test_the_child_is_a_popen(run):
+    async def main():
+        child = await asyncio.create_subprocess_exec("true")
+        process = child._transport.get_extra_info("subprocess")
+        assert isinstance(process, subprocess.Popen)
+        assert await child.wait() == 0
+        assert process.returncode == 0
+        assert repr(process) == "<Popen: returncode: 0 args: ('true',)>"
+
+    run(main)

@@ -62,6 +62,7 @@ impl<'a, 'py, const N: usize> Bindings<'a, 'py, N> {
     }
 }
 
+/// Positional arguments as they are kept.
 #[inline(always)]
 pub fn args_of<'py>(py: Python<'py>, values: &[Borrowed<'_, 'py, PyAny>]) -> PyResult<Args> {
     Ok(match values {

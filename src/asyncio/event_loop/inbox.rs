@@ -36,29 +36,40 @@ impl Inbox {
 
     /// Adds an entry and wakes the loop if it sleeps.
     pub fn post(&self, entry: Entry) {
+        if let Some(reactor) = self.post_quietly(entry) {
+            reactor.waker().wake();
+        }
+    }
+
+    /// Adds an entry. The caller has to wake what it gets, the reactor of a loop that sleeps, once per sleep.
+    pub fn post_quietly(&self, entry: Entry) -> Option<Arc<Reactor>> {
         {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             entries.push(entry);
             self.occupied.store(true, Ordering::SeqCst);
         }
-        self.wake();
+        self.end_sleep()
     }
 
     /// Wakes the loop if it sleeps, once per sleep.
     #[inline]
     pub fn wake(&self) {
         if self.sleeping.load(Ordering::SeqCst) {
-            self.end_sleep();
+            self.wake_now();
         }
     }
 
     #[cold]
-    fn end_sleep(&self) {
-        if self.sleeping.swap(false, Ordering::SeqCst) {
-            if let Some(reactor) = &*self.reactor.lock().unwrap_or_else(PoisonError::into_inner) {
-                reactor.waker().wake();
-            }
+    fn wake_now(&self) {
+        if let Some(reactor) = self.end_sleep() {
+            reactor.waker().wake();
         }
+    }
+
+    fn end_sleep(&self) -> Option<Arc<Reactor>> {
+        let slept = self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst);
+        let reactor = slept.then(|| self.reactor.lock().unwrap_or_else(PoisonError::into_inner));
+        reactor.and_then(|reactor| reactor.clone())
     }
 
     /// The loop is closed: nobody is woken any more.

@@ -6,7 +6,7 @@
 use pyo3::prelude::*;
 
 use super::ready::Entry;
-use super::LoopCore;
+use super::{executor, LoopCore};
 use crate::asyncio::callback::{Args, Call};
 use crate::asyncio::handle::{Handle, HandleCore};
 
@@ -43,6 +43,9 @@ fn handle_of(event_loop: &Bound<'_, LoopCore>, entry: Entry) -> PyResult<Option<
         Entry::Handle(handle) => Some(handle.into_any()),
         Entry::Timer(timer) => Some(timer.into_any()),
         Entry::Foreign(handle) => Some(handle),
+        Entry::Finished { future, outcome } => {
+            Some(executor::handle_of_outcome(event_loop, &future, outcome)?.into_any().unbind())
+        }
         Entry::Io(..) => None,
     })
 }

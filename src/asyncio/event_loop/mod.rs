@@ -12,6 +12,7 @@
 mod bindings;
 mod create_task_doc;
 pub mod discarded;
+pub mod executor;
 mod inbox;
 mod inspect;
 pub mod methods;
@@ -222,6 +223,11 @@ impl LoopCore {
         } else {
             self.metrics.threadsafe_calls.add(1);
         }
+    }
+
+    /// Queues an entry from any thread; gives what wakes the loop, if it sleeps.
+    pub fn post_quietly(&self, entry: Entry) -> Option<Arc<Reactor>> {
+        self.inbox.post_quietly(entry)
     }
 
     fn drain_inbox(&self, py: Python<'_>) {

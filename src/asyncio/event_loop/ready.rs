@@ -7,7 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{report, LoopCore};
+use super::{executor, report, LoopCore};
 use crate::asyncio::callback::{Args, BoundArgs, BoundCall, Call};
 use crate::asyncio::handle::{Handle, HandleCore};
 use crate::asyncio::timer_handle::TimerHandle;
@@ -39,6 +39,11 @@ pub enum Entry {
     Timer(Py<TimerHandle>),
     /// A handle that is not ours, for example one that asyncio's Python code made.
     Foreign(Py<PyAny>),
+    /// A call that another thread made for a future of the loop's.
+    Finished {
+        future: Py<PyAny>,
+        outcome: Outcome,
+    },
     /// An event of a registered source; dropped if the source is gone by then.
     Io(IoEvent),
 }
@@ -52,6 +57,27 @@ pub struct IoEvent {
     pub readiness: Readiness,
 }
 
+/// How a call ended.
+pub enum Outcome {
+    Result(Py<PyAny>),
+    Exception(Py<PyAny>),
+}
+
+impl Outcome {
+    const fn value(&self) -> &Py<PyAny> {
+        match self {
+            Self::Result(value) | Self::Exception(value) => value,
+        }
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Result(value) => Self::Result(value.clone_ref(py)),
+            Self::Exception(error) => Self::Exception(error.clone_ref(py)),
+        }
+    }
+}
+
 impl Entry {
     pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
@@ -63,6 +89,10 @@ impl Entry {
             Self::Handle(handle) => visit.call(handle),
             Self::Timer(timer) => visit.call(timer),
             Self::Foreign(handle) => visit.call(handle),
+            Self::Finished { future, outcome } => {
+                visit.call(future)?;
+                visit.call(outcome.value())
+            }
             Self::Io(..) => Ok(()),
         }
     }
@@ -89,6 +119,9 @@ impl Entry {
             Self::Handle(handle) => Self::Handle(handle.clone_ref(py)),
             Self::Timer(timer) => Self::Timer(timer.clone_ref(py)),
             Self::Foreign(handle) => Self::Foreign(handle.clone_ref(py)),
+            Self::Finished { future, outcome } => {
+                Self::Finished { future: future.clone_ref(py), outcome: outcome.clone_ref(py) }
+            }
             Self::Io(event) => Self::Io(*event),
         }
     }
@@ -147,6 +180,10 @@ impl Entry {
                 let outcome = LoopCore::dispatch(event_loop, token, readiness);
                 after(Ran::Event(token)).and(outcome)
             }
+            Self::Finished { future, outcome } => {
+                let outcome = executor::finish(event_loop, &future, outcome);
+                after(Ran::Object(future.bind(py))).and(outcome)
+            }
         }
     }
 
@@ -159,6 +196,10 @@ impl Entry {
         if let Self::Io(IoEvent { token, readiness }) = self {
             let outcome = LoopCore::dispatch_timed(event_loop, token, readiness);
             return after(Ran::Event(token)).and(outcome);
+        }
+        if let Self::Finished { future, outcome } = self {
+            let outcome = executor::finish(event_loop, &future, outcome);
+            return after(Ran::Object(future.bind(event_loop.py()))).and(outcome);
         }
         let handle = self.into_handle(event_loop)?;
         let outcome =
@@ -187,7 +228,7 @@ impl Entry {
                 timer.into_any()
             }
             Self::Foreign(handle) => handle.into_bound(py),
-            Self::Io(..) => unreachable!("events have no handle"),
+            Self::Finished { .. } | Self::Io(..) => unreachable!("these have no handle"),
         })
     }
 }
