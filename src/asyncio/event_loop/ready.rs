@@ -106,7 +106,7 @@ impl Entry {
             }
             Self::Handle(handle) => {
                 let handle = handle.into_bound(py);
-                let outcome = Handle::run(&handle, event_loop);
+                let outcome = Handle::run(&handle, event_loop, || event_loop.get().this_thread());
                 // From now on somebody else keeps it, or nobody: see `Handle::scheduled`.
                 track_if_shared(&handle);
                 outcome
