@@ -22,7 +22,7 @@ use pyo3::{intern, Borrowed};
 use crate::asyncio::callback::Call;
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::asyncio::run_guard::RunGuard;
-use crate::py::call;
+use crate::py::call::{self, thread_ident};
 use crate::py::class::track;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
@@ -227,15 +227,19 @@ impl Handle {
         recycled::make(py, Self { core, guard: RunGuard::new(thread_safe) }, !running)
     }
 
-    /// Calls the callback. Exceptions go to the exception handler of `event_loop`.
+    /// Calls the callback in the calling thread. Exceptions go to the exception handler of `event_loop`.
     ///
     /// # Errors
     /// `SystemExit`, `KeyboardInterrupt`, and what the exception handler lets through.
     #[inline]
-    pub fn run(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    pub fn run(
+        slf: &Bound<'_, Self>,
+        event_loop: &Bound<'_, LoopCore>,
+        this_thread: impl FnOnce() -> u64,
+    ) -> PyResult<()> {
         let guard = &slf.get().guard;
         if guard.is_wanted() {
-            return guard.run(|| Self::run_here(slf, event_loop));
+            return guard.run(this_thread(), || Self::run_here(slf, event_loop));
         }
         Self::run_here(slf, event_loop)
     }
@@ -309,7 +313,7 @@ impl Handle {
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::run(slf, slf.get().core.event_loop.bind(slf.py()))
+        Self::run(slf, slf.get().core.event_loop.bind(slf.py()), thread_ident)
     }
 
     fn _repr_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

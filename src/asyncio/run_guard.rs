@@ -48,10 +48,9 @@ impl RunGuard {
         Self::IS_USED && self.wanted
     }
 
-    /// Runs `body` as the runner.
+    /// Runs `body` in `this_thread`, the calling one, as the runner.
     #[inline]
-    pub fn run<R>(&self, body: impl FnOnce() -> R) -> R {
-        let this_thread = thread_ident();
+    pub fn run<R>(&self, this_thread: u64, body: impl FnOnce() -> R) -> R {
         if self.runner.load(Ordering::Relaxed) == this_thread {
             // A callback that runs its own handle.
             return body();

@@ -129,7 +129,12 @@ pub fn new_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 #[inline]
 pub fn copy_context_if_any(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
     let context = copy_context(py)?.into_bound(py);
-    Ok(if context.len()? == 0 { None } else { Some(context.unbind()) })
+    // SAFETY: attached; a live object, whose class has the slots that it names. `len()` would look for others first.
+    let length = unsafe {
+        let mapping = (*ffi::Py_TYPE(context.as_ptr())).tp_as_mapping.as_ref();
+        mapping.and_then(|mapping| mapping.mp_length).map_or(-1, |length| length(context.as_ptr()))
+    };
+    Ok(if length == 0 { None } else { Some(context.unbind()) })
 }
 
 /// `context.copy()`.

@@ -179,6 +179,16 @@ impl LoopCore {
         self.thread.load(Ordering::Relaxed) == thread_ident()
     }
 
+    /// `threading.get_ident()` of the thread that runs this loop, which is the calling one.
+    #[inline]
+    pub fn this_thread(&self) -> u64 {
+        match self.thread.load(Ordering::Relaxed) {
+            // A turn outside of `run_forever`.
+            0 => thread_ident(),
+            thread => thread,
+        }
+    }
+
     /// Whether handles in the queue can do without the collector, see `Handle::scheduled`.
     #[inline]
     fn spares_handles(&self) -> bool {

@@ -153,7 +153,7 @@ impl Entry {
             }
             Self::Handle(handle) => {
                 let handle = handle.into_bound(py);
-                let outcome = Handle::run(&handle, event_loop);
+                let outcome = Handle::run(&handle, event_loop, || event_loop.get().this_thread());
                 // From now on somebody else keeps it, or nobody: see `Handle::scheduled`.
                 track_if_shared(&handle);
                 after(Ran::Object(handle.as_any())).and(outcome)
