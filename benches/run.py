@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures event loops side by side.
 
-    python benches/run.py                     # everything; takes an hour or two
+    python benches/run.py                     # everything; takes two to three hours
     python benches/run.py --quick             # the headline rows, in less than three minutes
     python benches/run.py --rows call_soon_chain,echo --loops uvloop,ironloop --rounds 9 --json result.json
     python benches/run.py --list

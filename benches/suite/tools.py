@@ -22,7 +22,7 @@ def client() -> str:
 
 
 class TlsTools:
-    """In a folder that is removed at the end."""
+    """Programs and certificates by name, made on first use in a folder that is removed at the end."""
 
     def __init__(self) -> None:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="ironloop-bench-"))
@@ -30,16 +30,18 @@ class TlsTools:
     def close(self) -> None:
         shutil.rmtree(self.folder)
 
-    @functools.cache  # noqa: B019
     def program(self, name: str) -> str:
-        path = str(self.folder / name)
-        subprocess.run(["cc", "-O2", str(TLS / f"{name}.c"), "-o", path, "-lssl", "-lcrypto"], check=True)
-        return path
+        path = self.folder / name
+        if not path.exists():
+            source = str(TLS / f"{name}.c")
+            subprocess.run(["cc", "-O2", source, "-o", str(path), "-lssl", "-lcrypto"], check=True)
+        return str(path)
 
-    @functools.cache  # noqa: B019
     def certificate(self, kind: str) -> tuple[str, str]:
         """(certificate, key)"""
-        certificate, key = str(self.folder / f"{kind}.pem"), str(self.folder / f"{kind}-key.pem")
-        command = ["openssl", "req", "-x509", "-nodes", "-newkey", *KEYS[kind], "-subj", "/CN=localhost"]
-        subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-        return certificate, key
+        certificate, key = self.folder / f"{kind}.pem", self.folder / f"{kind}-key.pem"
+        if not certificate.exists():
+            command = ["openssl", "req", "-x509", "-nodes", "-newkey", *KEYS[kind], "-subj", "/CN=localhost"]
+            command += ["-keyout", str(key), "-out", str(certificate)]
+            subprocess.run(command, check=True, capture_output=True)
+        return str(certificate), str(key)
