@@ -19,24 +19,20 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import threading
-import weakref
 from asyncio import base_events
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _busy_poll, _executor, _native, _receive, _report, _resolve, _tls
+from . import _busy_poll, _executor, _native, _resolve, _tls
+from ._insight import Insight, loops
+from ._sockets import PlainSockets
 from ._subprocess import ProcessTransport
-from ._watchdog import Watchdog
 
 if TYPE_CHECKING:
     import contextvars
     import ssl
     from collections.abc import Callable
     from concurrent.futures import ThreadPoolExecutor
-
-    from ._trace import Trace
-    from .metrics import Metrics
 
 
 class _ReactorView:
@@ -57,11 +53,7 @@ class _ReactorView:
         self._loop._close_core()
 
 
-#: Those of this process that were made and are not collected yet.
-loops: weakref.WeakSet[Loop] = weakref.WeakSet()
-
-
-class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
+class Loop(_native.LoopCore, PlainSockets, Insight, asyncio.SelectorEventLoop):
     """A complete asyncio event loop; the reactor, timers, callbacks and streams are native."""
 
     # What CPython's classes keep on the loop.
@@ -79,10 +71,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         self._pidfds: set[int] = set()
         # What set_wakeup_fd() had before we took the place; None: we have not.
         self._wakeup_before: int | None = None
-        self._watchdog: Watchdog | None = None
-        self._slow_callbacks = _report.SlowCallbacks()
-        self._name_lookups = 0
-        self._trace: Trace | None = None
+        self._prepare_insight()
         super().__init__(_ReactorView(self))  # type: ignore[arg-type]
         loops.add(self)
         self.busy_poll = _busy_poll.default()
@@ -135,35 +124,6 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.shutdown(wait=False)
-
-    # Insight
-
-    def metrics(self) -> Metrics:
-        """What the loop has counted since it was made; may be called from any thread."""
-        from .metrics import snapshot  # takes a few milliseconds to import, and few programs need it
-
-        return snapshot(self)
-
-    def _start_insight(self) -> None:
-        """What the environment asks for."""
-        if self._watchdog is None and (threshold := os.environ.get("IRONLOOP_WATCHDOG")):
-            self.watch(float(threshold))
-        if os.environ.get("IRONLOOP_INSPECT", "0") not in ("", "0"):
-            from . import inspect
-
-            inspect.enable()
-
-    def watch(self, threshold: float = 0.25) -> Watchdog:
-        """Report callbacks that run for longer than `threshold` seconds, while they run; see `Watchdog`.
-
-        IRONLOOP_WATCHDOG=0.25 in the environment does the same for every loop. A second call replaces the first
-        watchdog.
-        """
-        self._check_closed()
-        if self._watchdog is not None:
-            self._watchdog.stop()
-        self._watchdog = Watchdog(self, threshold)
-        return self._watchdog
 
     # Signals: while the loop runs in the main thread, a signal that any thread gets ends its sleep
 
@@ -265,112 +225,6 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         else:
             # New in Python 3.12: before, there is none to give.
             await super().shutdown_default_executor(*([] if timeout is None else [timeout]))
-
-    # Plain sockets
-
-    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
-        """Accept a connection: (socket, address). If this is cancelled, the next call gets the connection."""
-        _receive.check(self, sock)
-        conn, address = await _receive.when_readable(self, sock, sock.accept)
-        conn.setblocking(False)
-        return conn, address
-
-    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
-        """Receive up to `n` bytes; none at the end of the stream. If this is cancelled, nothing was received."""
-        _receive.check(self, sock)
-        return cast(bytes, await _receive.when_readable(self, sock, sock.recv, n))
-
-    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
-        """Receive into `buf`, and return how many bytes. If this is cancelled, nothing was received."""
-        _receive.check(self, sock)
-        return cast(int, await _receive.when_readable(self, sock, sock.recv_into, buf))
-
-    # Plain sockets: one attempt at once, and one whenever there is something to attempt. What is not plain (another
-    # class, debug mode, a descriptor that somebody else watches) is done, or refused, by asyncio's own code
-
-    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
-        """Receive up to n bytes; b"" is the end of the stream."""
-        while True:
-            got = self._try_recv(sock, n)
-            if type(got) is bytes:
-                return got
-            if got is NotImplemented:
-                return await super().sock_recv(sock, n)
-            await got
-
-    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
-        """Receive into a writable buffer; returns how many bytes, 0 at the end of the stream."""
-        while True:
-            got = self._try_recv_into(sock, buf)
-            if type(got) is int:
-                return got
-            if got is NotImplemented:
-                return await super().sock_recv_into(sock, buf)
-            await got
-
-    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
-        """Send all of data. If it fails there is no telling how much of it was sent."""
-        sent = self._try_send(sock, data, 0)
-        if sent is NotImplemented:
-            return await super().sock_sendall(sock, data)
-        if sent == len(data):
-            return None
-        with memoryview(data) as view:  # meanwhile it keeps its size
-            while True:
-                waiter = self._wait_for_socket(sock, True)
-                if waiter is not NotImplemented:
-                    await waiter
-                more = self._try_send(sock, data, sent)
-                if waiter is NotImplemented or more is NotImplemented:
-                    with view[sent:] as rest:
-                        return await super().sock_sendall(sock, rest)
-                sent += more
-                if sent == len(view):
-                    return None
-
-    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
-        """Accept a connection; returns a socket that does not block, and the peer's address.
-
-        Who is cancelled has accepted nothing: the connection is left to the next one.
-        """
-        accepted = await self._attempts(sock, False, sock.accept)
-        if accepted is NotImplemented:
-            return await super().sock_accept(sock)
-        conn, address = accepted
-        conn.setblocking(False)
-        return conn, address
-
-    if sys.version_info >= (3, 11):
-
-        async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> Any:
-            """Receive a datagram of up to bufsize bytes; returns it and the sender's address."""
-            got = await self._attempts(sock, False, sock.recvfrom, bufsize)
-            return await super().sock_recvfrom(sock, bufsize) if got is NotImplemented else got
-
-        async def sock_recvfrom_into(self, sock: socket.socket, buf: Any, nbytes: int = 0) -> Any:
-            """Receive a datagram into a writable buffer; returns its size and the sender's address."""
-            got = await self._attempts(sock, False, sock.recvfrom_into, buf, nbytes)
-            return await super().sock_recvfrom_into(sock, buf, nbytes) if got is NotImplemented else got
-
-        async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
-            """Send a datagram; returns how many bytes were sent."""
-            sent = await self._attempts(sock, True, sock.sendto, data, address)
-            return cast(int, await super().sock_sendto(sock, data, address) if sent is NotImplemented else sent)
-
-    async def _attempts(self, sock: socket.socket, for_writing: bool, function: Callable[..., Any], *args: Any) -> Any:
-        """What function(*args) returns once it does not block; NotImplemented if sock is not plain."""
-        if type(sock) is not socket.socket or self.get_debug():
-            return NotImplemented
-        while True:
-            try:
-                return function(*args)
-            except InterruptedError:
-                continue
-            except BlockingIOError:
-                waiter = self._wait_for_socket(sock, for_writing)
-            if waiter is NotImplemented:
-                return NotImplemented
-            await waiter
 
     # Transports; a context is what CPython passes since 3.15, the one that they keep
 

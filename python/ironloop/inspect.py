@@ -55,7 +55,7 @@ def snapshot() -> dict[str, Any]:
 
 
 def _open_loops() -> list[Loop]:
-    from ._loop import loops
+    from ._insight import loops
 
     return [loop for loop in tuple(loops) if not loop.is_closed()]
 
