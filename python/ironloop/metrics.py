@@ -16,6 +16,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._executor import ThreadPool
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
@@ -160,6 +162,8 @@ def snapshot(loop: Loop) -> Metrics:
 
 def _executor_jobs(executor: Any) -> tuple[int, int]:
     """Jobs of a thread pool that wait, and that run; zeros for executors of other kinds, which do not tell."""
+    if isinstance(executor, ThreadPool):
+        return executor._work_queue.load()
     try:
         return executor._work_queue.qsize(), len(executor._threads) - executor._idle_semaphore._value
     except AttributeError:

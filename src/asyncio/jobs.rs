@@ -92,6 +92,11 @@ impl JobQueue {
         }
     }
 
+    /// (jobs that wait for a thread, jobs that run).
+    fn load(&self) -> (usize, usize) {
+        self.pool.load()
+    }
+
     /// Whether one more job would need a worker more.
     fn lacks_worker(&self) -> bool {
         self.pool.lacks_worker()

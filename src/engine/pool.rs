@@ -179,6 +179,12 @@ impl<J> Pool<J> {
         }
     }
 
+    /// Jobs that no worker has taken, and workers that are at work on one.
+    pub fn load(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.jobs.len(), state.arrived.saturating_sub(state.idle.len() + state.coming))
+    }
+
     /// Shows the jobs that wait; `None` when that would have to wait.
     pub fn visit<R>(&self, body: impl FnOnce(&VecDeque<J>) -> R) -> Option<R> {
         self.state.try_lock().ok().map(|state| body(&state.jobs))

@@ -16,8 +16,8 @@ use crate::asyncio::callback::{Args, Call};
 use crate::asyncio::handle::{Handle, HandleCore};
 use crate::asyncio::jobs::{Job, JobQueue};
 use crate::py::call;
-use crate::py::method::{add_fast_method, Arguments, FastMethod};
 use crate::py::imports::imports;
+use crate::py::method::{add_fast_method, Arguments, FastMethod};
 
 /// Adds the method to the class.
 pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
