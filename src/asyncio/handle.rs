@@ -56,8 +56,8 @@ pub struct HandleCore {
 }
 
 struct HandleState {
-    /// `None`: one without variables, made when somebody needs it. So timers, and the callbacks that another thread sends in
-    /// bulk, have no contexts while they wait.
+    /// `None`: one without variables, made when somebody needs it. So timers, and callbacks in bulk, have no
+    /// contexts while they wait.
     context: Option<Py<PyAny>>,
     /// `None` once cancelled.
     call: Option<Call>,
