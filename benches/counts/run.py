@@ -42,7 +42,7 @@ def build_clock(folder: str) -> str:
 
 def instructions(name: str, count: int, clock: str) -> int:
     """Of a whole run. The environment is the same everywhere, as far as it decides about addresses and hashes."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0", "LD_PRELOAD": clock}
+    environment = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0", "LD_PRELOAD": clock, "IRONLOOP_TSC": "0"}
     if "PYTHONPATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
     command = ["valgrind", *TOOL, sys.executable, str(HERE / "programs.py"), name, str(count)]

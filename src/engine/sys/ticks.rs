@@ -75,14 +75,16 @@ pub fn ticks() -> u64 {
     monotonic_ns()
 }
 
-/// Whether the processor's counter runs at one rate, also while the core sleeps.
+/// Whether the processor's counter runs at one rate, also while the core sleeps, and is to be used: IRONLOOP_TSC=0 in the
+/// environment says no.
 #[inline]
 #[cfg(target_arch = "x86_64")]
 fn counter_is_invariant() -> bool {
     static INVARIANT: OnceLock<bool> = OnceLock::new();
     *INVARIANT.get_or_init(|| {
         const POWER_MANAGEMENT: u32 = 0x8000_0007;
-        core::arch::x86_64::__cpuid(0x8000_0000).eax >= POWER_MANAGEMENT
+        std::env::var_os("IRONLOOP_TSC").is_none_or(|value| value != "0")
+            && core::arch::x86_64::__cpuid(0x8000_0000).eax >= POWER_MANAGEMENT
             && core::arch::x86_64::__cpuid(POWER_MANAGEMENT).edx & (1 << 8) != 0
     })
 }
