@@ -106,11 +106,6 @@ def test_signatures_can_be_inspected():
         for name, member in inspect.getmembers(cls, callable):
             if not name.startswith("_"):
                 assert inspect.signature(member), name
-    for name in ("call_soon", "call_later", "call_at", "call_soon_threadsafe", "create_task", "add_reader"):
-        ours = inspect.signature(getattr(ironloop.Loop, name))
-        theirs = inspect.signature(getattr(asyncio.SelectorEventLoop, name))
-        named = [p for p in theirs.parameters if p not in ("name", "context", "kwargs", "eager_start")]
-        assert [p for p in ours.parameters if p not in ("context", "kwargs")] == named
 
 
 def test_a_server_needs_a_socket_with_a_descriptor(loop):
