@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::LoopCore;
+use crate::py::call;
 use crate::py::imports::imports;
 
 /// Whether an exception ends the loop's run instead of being reported.
@@ -51,8 +52,14 @@ pub fn slow_callback(
     callbacks: u32,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    let arguments = (event_loop, callback, seconds, callbacks);
-    imports(py)?.report.bind(py).call_method1(intern!(py, "slow_callback"), arguments).map(drop)
+    let limit = event_loop.getattr(intern!(py, "slow_callback_duration")).and_then(|limit| limit.extract::<f64>());
+    if !limit.is_ok_and(|limit| seconds >= limit) {
+        return Ok(());
+    }
+    let function = imports(py)?.report.bind(py).getattr(intern!(py, "slow_callback"))?;
+    let arguments = (event_loop, callback, seconds, callbacks).into_pyobject(py)?;
+    // The thread may be ended in there, and not only there: whoever waits for the interpreter takes long.
+    call::call_tuple(py, function.as_unbound(), arguments.as_unbound()).map(drop)
 }
 
 /// Trace: a turn, or its poll for events, began at `start` and is over; `events` came.
