@@ -278,6 +278,6 @@ async def asgi(scope: dict[str, Any], _receive: Any, send: Callable[[dict[str, A
 
 async def aiohttp(_request: Any) -> Any:
     """An aiohttp handler that answers with the metrics of its loop: `router.add_get("/metrics", aiohttp)`."""
-    from aiohttp import web
+    from aiohttp import web  # type: ignore[import-not-found, unused-ignore]
 
     return web.Response(body=prometheus().encode(), headers={"content-type": CONTENT_TYPE})
