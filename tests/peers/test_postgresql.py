@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.programs import missing, package, program, reserved_port
+from tests.support.leaks import open_descriptors
 
 AUTHENTICATION = """
 hostssl all tester 127.0.0.1/32 scram-sha-256
@@ -246,9 +247,13 @@ def test_a_certificate_is_enough_to_log_in(run, tls, connected):
     async def main():
         async with connected("client", tls.client_context("client")) as connection:
             assert await connection.fetchval("SELECT current_user") == "client"
+        before = len(open_descriptors())
         with pytest.raises(package("asyncpg").PostgresError, match="valid client certificate"):
             async with connected("client"):
                 pass
+        # asyncpg closes the connection and does not wait for its end, which needs the server's answer.
+        while len(open_descriptors()) > before:
+            await asyncio.sleep(0.001)
 
     run(main)
 
