@@ -99,8 +99,11 @@ def test_memory_stays_flat_while_a_gibibyte_comes_through(run_long, tls, way, mo
         sender, reader = (client, peer) if way == "up" else (peer, client)
         await asyncio.gather(sender.send(size), reader.has(size))
         assert reader.count == size
-        settled = reader.memory[2:]
-        assert max(settled) - settled[0] < 8 * MB, [sample // 1024 for sample in reader.memory]
+        samples = [sample // 1024 for sample in reader.memory]
+        # malloc's heap takes a while to find its shape, within bounds; from then on nothing is added.
+        assert max(reader.memory) - reader.memory[2] < 16 * MB, samples
+        settled = reader.memory[len(reader.memory) // 2 :]
+        assert max(settled) - settled[0] < 4 * MB, samples
         await close_all(client, peer, server)
 
     run_long(main)
