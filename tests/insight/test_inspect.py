@@ -117,6 +117,7 @@ def test_nonsense_ends_the_connection_and_harms_nobody(line):
     assert look(path)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_leaves_the_parents_socket_alone():
     path = ironloop.inspect.enable()
     pid = os.fork()
