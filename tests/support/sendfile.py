@@ -32,6 +32,8 @@ class ByTransport:
 
     async def __aenter__(self) -> ByTransport:
         self._loop = asyncio.get_running_loop()
+        self.transport: Any
+        self.protocol: Any
         self.transport, self.protocol = await self._loop.create_connection(self._factory, sock=self._sock)
         return self
 
