@@ -1,4 +1,4 @@
-"""Pipe transports: what they take, how reading goes and ends, who closes the file. Writing: test_pipes_writing.py."""
+"""Pipe transports: what they take, how reading goes and ends, who closes the file. Writing: test_writing.py."""
 
 from __future__ import annotations
 
