@@ -11,19 +11,11 @@ import warnings
 
 import pytest
 
-from tests.support.protocols import Echo, Recorder, close_all
+from tests.support.protocols import Echo, Paused, Recorder, close_all
 from tests.tls.peers import ManualPeer, connect, connected_pair, serve
 
 #: The state of a socket whose peer has closed, as the kernel numbers it (include/net/tcp_states.h).
 CLOSE_WAIT = 8
-
-
-class Paused(Recorder):
-    """Does not read until it is told to."""
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        transport.pause_reading()
 
 
 async def with_manual_client(tls, factory=Recorder, context=None):

@@ -10,21 +10,13 @@ import time
 
 import pytest
 
-from tests.support.protocols import Echo, Recorder, close_all
+from tests.support.protocols import Echo, Paused, Recorder, close_all
 from tests.tls.peers import ManualPeer, connect, connected_pair, listening, serve
 
 V1_2, V1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 BOTH_VERSIONS = pytest.mark.parametrize("version", [V1_2, V1_3], ids=["1.2", "1.3"])
 
 has_shutdown_timeout = pytest.mark.skipif(sys.version_info < (3, 11), reason="ssl_shutdown_timeout is new in 3.11")
-
-
-class Paused(Recorder):
-    """Does not read until it is told to."""
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        transport.pause_reading()
 
 
 async def with_manual_client(tls, factory=Recorder, version=V1_3, **options):
