@@ -87,36 +87,19 @@ def test_a_peer_that_leaves_in_the_middle_is_an_error(run, loop, sockets, file, 
     run(main)
 
 
-def test_a_peer_that_leaves_while_the_file_waits_is_an_error(run, loop, sockets, file):
+@pytest.mark.parametrize(("end", "told"), [("peer resets", ConnectionError), ("abort", type(None))])
+def test_a_connection_that_ends_while_the_file_waits_is_an_error(run, sockets, file, end, told):
     ours, peer = sockets
 
     async def main():
         async with ByTransport(ours) as sender:
-            transport, protocol = sender.transport, sender.protocol
-            transport.write(bytes(SIZE))
+            sender.transport.write(bytes(SIZE))
             task = asyncio.create_task(sender.sendfile(file))
             await turns()
-            reset(peer)
+            reset(peer) if end == "peer resets" else sender.transport.abort()
             with pytest.raises(ConnectionError):
                 await task
-            assert isinstance(await protocol.lost, ConnectionError)
-
-    run(main)
-
-
-def test_a_transport_that_is_aborted_while_the_file_waits_is_an_error(run, loop, sockets, file):
-    ours, _peer = sockets
-
-    async def main():
-        async with ByTransport(ours) as sender:
-            transport, protocol = sender.transport, sender.protocol
-            transport.write(bytes(SIZE))
-            task = asyncio.create_task(sender.sendfile(file))
-            await turns()
-            transport.abort()
-            with pytest.raises(ConnectionError):
-                await task
-            assert await protocol.lost is None
+            assert isinstance(await sender.protocol.lost, told)
 
     run(main)
 
