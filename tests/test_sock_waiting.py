@@ -13,15 +13,6 @@ import pytest
 
 
 @pytest.fixture
-def pair():
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
-    with left, right:
-        yield left, right
-
-
-@pytest.fixture
 def connection():
     """Two ends of a TCP connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -11,15 +11,6 @@ import pytest
 from tests.support.protocols import Echo, Recorder, close_all, connected_pair
 
 
-@pytest.fixture
-def pair():
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
-    with left, right:
-        yield left, right
-
-
 def turns(loop, count=5):
     """Run a few turns."""
 
