@@ -44,7 +44,7 @@ def test_a_reader_gets_its_arguments(loop, pair):
 def test_the_last_reader_wins(loop, pair):
     left, right = pair
     got = []
-    loop.add_reader(left, pytest.fail)
+    loop.add_reader(left, got.append, "the first")
     loop.add_reader(left, lambda: (got.append(1), left.recv(10)))
     right.send(b"x")
     turns(loop)
@@ -188,12 +188,13 @@ def test_a_number_that_was_closed_and_opened_again_can_be_watched(loop):
         pytest.skip("CPython's selector remembers the old registration and raises FileNotFoundError")
     left, right = socket.socketpair()
     number = left.fileno()
-    loop.add_reader(number, pytest.fail)
+    got = []
+    loop.add_reader(number, got.append, "the old one")
     left.close()
     right.close()
     left, right = socket.socketpair()
     with left, right:
-        got = []
+        assert left.fileno() == number
         loop.add_reader(left, lambda: got.append(left.recv(10)))
         right.send(b"new")
         turns(loop)
