@@ -8,9 +8,7 @@ import sys
 
 import pytest
 
-from tests.support.sendfile import DATA, BySocket, ByTransport, skip_where_blocks_are_overwritten
-
-BUFFER = 1 << 17
+from tests.support.sendfile import BUFFER, DATA, BySocket, ByTransport, skip_where_blocks_are_overwritten
 
 
 @pytest.fixture(params=["tcp", "unix"])

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.sendfile import (
     ANY_SOCKETS,
+    BUFFER,
     DATA,
     SIZE,
     ByTransport,
@@ -22,9 +23,6 @@ from tests.support.sendfile import (
     skip_where_blocks_are_overwritten,
 )
 
-# CPython's fallback reads as much at once.
-BLOCK = 256 * 1024
-
 
 @pytest.mark.parametrize(
     ("offset", "count"),
@@ -33,7 +31,7 @@ BLOCK = 256 * 1024
 def test_a_part_of_a_file_is_sent(run, loop_name, sockets, sender, file, offset, count):
     _, peer = sockets
     expected = DATA[offset : None if count is None else offset + count]
-    if isinstance(sender, ByTransport) and len(expected) > BLOCK:
+    if isinstance(sender, ByTransport) and len(expected) > BUFFER:
         skip_where_blocks_are_overwritten(loop_name, sys.version_info, file)
 
     async def main():
