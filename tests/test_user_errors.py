@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.protocols import Echo, Paused, Recorder, close_all, connected_pair
-from tests.support.user_errors import Boom, FailingFlowControl, failing, flow_control_is_reported
+from tests.support.user_errors import Boom, FailingBuffer, FailingFlowControl, failing, flow_control_is_reported
 
 
 async def next_client_is_served(loop, server):
@@ -124,26 +124,11 @@ def test_a_failing_protocol_factory_of_a_server_costs_one_client(run, loop, repo
 
 @pytest.mark.parametrize("method", ["get_buffer", "buffer_updated", "empty"])
 def test_a_failing_buffered_protocol_ends_the_connection(run, loop, reports, method):
-    class Failing(asyncio.BufferedProtocol):
-        def __init__(self):
-            self.lost = loop.create_future()
-
-        def get_buffer(self, hint):
-            if method == "get_buffer":
-                raise Boom(method)
-            return bytearray(0 if method == "empty" else 100)
-
-        def buffer_updated(self, count):
-            raise Boom(method)
-
-        def connection_lost(self, exc):
-            self.lost.set_result(exc)
-
     async def main():
         peers = []
 
         def factory():
-            peers.append(Failing())
+            peers.append(FailingBuffer(method))
             return peers[-1]
 
         server = await loop.create_server(factory, "127.0.0.1", 0)

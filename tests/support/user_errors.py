@@ -30,6 +30,25 @@ class FailingFlowControl(Recorder):
         raise Boom("resume")
 
 
+class FailingBuffer(asyncio.BufferedProtocol):
+    """Of which one method raises, or which has no room ("empty")."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self.method == "get_buffer":
+            raise Boom(self.method)
+        return memoryview(bytearray(0 if self.method == "empty" else 100))
+
+    def buffer_updated(self, nbytes: int) -> None:
+        raise Boom(self.method)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.lost.set_result(exc)
+
+
 async def flow_control_is_reported(reports: list[dict[str, Any]], transport: Any) -> None:
     """Wait until both callbacks of a `FailingFlowControl` have raised."""
     while len(reports) < 2:

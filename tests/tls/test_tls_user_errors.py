@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.protocols import Echo, Paused, Recorder, close_all
-from tests.support.user_errors import Boom, FailingFlowControl, failing, flow_control_is_reported
+from tests.support.user_errors import Boom, FailingBuffer, FailingFlowControl, failing, flow_control_is_reported
 from tests.tls.peers import connect, connected_pair, serve
 
 
@@ -115,23 +115,8 @@ def test_failing_flow_control_is_reported_and_changes_nothing(run, tls, reports,
 
 @pytest.mark.parametrize("method", ["get_buffer", "buffer_updated"])
 def test_a_failing_buffered_protocol_ends_the_connection(run, tls, reports, method, modern):
-    class Failing(asyncio.BufferedProtocol):
-        def __init__(self):
-            self.lost = asyncio.get_running_loop().create_future()
-
-        def get_buffer(self, hint):
-            if method == "get_buffer":
-                raise Boom(method)
-            return memoryview(bytearray(100))
-
-        def buffer_updated(self, count):
-            raise Boom(method)
-
-        def connection_lost(self, exc):
-            self.lost.set_result(exc)
-
     async def main():
-        server, made = await serve(tls, Failing)
+        server, made = await serve(tls, lambda: FailingBuffer(method))
         client = await connect(tls, server)
         client.transport.write(b"x")
         peer = await made.get()
