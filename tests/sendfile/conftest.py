@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from tests.support.sendfile import BUFFER, DATA, BySocket, ByTransport, skip_where_blocks_are_overwritten
+from tests.support.sendfile import DATA, BySocket, ByTransport
+
+BUFFER = 1 << 17
 
 
 @pytest.fixture(params=["tcp", "unix"])
@@ -50,6 +52,9 @@ def file(request):
 
 @pytest.fixture
 def large_file(loop_name, file):
-    """For tests in which more than a block of the file waits in the transport."""
-    skip_where_blocks_are_overwritten(loop_name, sys.version_info, file)
+    """For tests in which more than a block of the file waits in the transport, as the peer does not read."""
+    if loop_name == "asyncio" and sys.version_info >= (3, 12) and isinstance(file, io.BytesIO):
+        pytest.skip(
+            "CPython's fallback overwrites blocks that its transport, which copies none since 3.12, has to send"
+        )
     return file

@@ -77,24 +77,24 @@ def test_nothing_else_is_sent_while_the_kernel_sends_a_file(run, loop, sockets, 
 
 
 @pytest.mark.parametrize("half", ["client", "server"])
-def test_both_ends_of_a_server_s_connection_send_files(run, loop, large_file, half):
+def test_both_ends_of_a_server_s_connection_send_files(run, loop, file, half):
     async def main():
         client, peer, server = await connected_pair()
         sender, receiver = (client, peer) if half == "client" else (peer, client)
-        assert await loop.sendfile(sender.transport, large_file) == SIZE
+        assert await loop.sendfile(sender.transport, file) == SIZE
         assert await receiver.received(SIZE) == DATA
         await close_all(client, peer, server)
 
     run(main)
 
 
-def test_a_stream_writer_goes_on_behind_a_file(run, loop, sockets, large_file):
+def test_a_stream_writer_goes_on_behind_a_file(run, loop, sockets, file):
     ours, peer = sockets
 
     async def main():
         reader, writer = await asyncio.open_connection(sock=ours)
         writer.write(b"head")
-        task = asyncio.create_task(loop.sendfile(writer.transport, large_file))
+        task = asyncio.create_task(loop.sendfile(writer.transport, file))
         assert await asyncio.gather(task, receive(peer, SIZE + 4)) == [SIZE, b"head" + DATA]
         writer.write(bytes(SIZE))
         draining = asyncio.create_task(writer.drain())

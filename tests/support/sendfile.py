@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 DATA = random.Random(41).randbytes(1 << 21)
 SIZE = len(DATA)
 
-#: The sockets' buffers. A file that is not longer never waits in a transport.
-BUFFER = 1 << 17
-
 #: For what does not depend on the kind of socket.
 ANY_SOCKETS = pytest.mark.parametrize("sockets", ["unix"], indirect=True)
 
@@ -126,11 +123,3 @@ async def in_the_middle(sending: Coroutine[Any, Any, int], peer: socket.socket) 
     assert not task.done(), task.result()
     assert receiving.result() == DATA[:100_000]
     return task
-
-
-def skip_where_blocks_are_overwritten(loop_name: str, python: tuple[int, ...], file: Any) -> None:
-    """For files of which more than a block may wait in a transport."""
-    if loop_name == "asyncio" and python >= (3, 12) and isinstance(file, io.BytesIO):
-        pytest.skip(
-            "CPython's fallback overwrites blocks that its transport, which copies none since 3.12, has to send"
-        )
