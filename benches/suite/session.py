@@ -27,7 +27,6 @@ SAVE_EVERY = 50  # samples; a machine that goes down takes no more along
 # To divide a given time: seconds that a sample takes besides those that are measured and a quarter for warming up;
 # rounds that are worth more than long samples; the shortest samples.
 OVERHEAD, FEWEST_ROUNDS, SHORTEST = 0.6, 3, 0.3
-SAME_AS_BASE = "the library changes nothing here"
 
 
 @dataclass
