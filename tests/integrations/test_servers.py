@@ -17,7 +17,17 @@ from tests.support.certificate import PEM, client_context
 from tests.support.page import page
 from tests.support.servers import serving
 
-NEEDS = ("uvicorn", "httptools", "uvicorn_worker", "gunicorn", "hypercorn", "granian", "websockets", "aiohttp")
+NEEDS = (
+    "uvicorn",
+    "httptools",
+    "uvloop",
+    "uvicorn_worker",
+    "gunicorn",
+    "hypercorn",
+    "granian",
+    "websockets",
+    "aiohttp",
+)
 SERVERS = ("uvicorn", "gunicorn", "hypercorn", "granian")
 TLS = ("certfile", "serve.py")
 APP = Path(__file__).parent / "apps" / "app.py"
@@ -39,8 +49,10 @@ def serve(tmp_path, port):
     with contextlib.ExitStack() as stack:
 
         def start(section, line, app=APP):
+            page()["The launcher"].write(tmp_path)
             page()[section].write(tmp_path, port)
-            shutil.copy(app, tmp_path / "app.py")
+            if app is not None:
+                shutil.copy(app, tmp_path / "app.py")
             key, certificate = PEM.split("-----BEGIN CERTIFICATE")
             (tmp_path / "key.pem").write_text(key)
             (tmp_path / "certificate.pem").write_text("-----BEGIN CERTIFICATE" + certificate)
@@ -57,6 +69,8 @@ def connected(server, tls=False):
 
 @pytest.mark.parametrize(("section", "line"), lines())
 def test_the_line_puts_the_application_on_ironloop(serve, section, line):
+    from websockets.sync.client import connect
+
     server = serve(section, line)
     assert server.get() == "running on ironloop._loop\n"
     with connected(server) as connection:
@@ -66,6 +80,10 @@ def test_the_line_puts_the_application_on_ironloop(serve, section, line):
             assert connection.getresponse().read().decode() == hashlib.sha256(data).hexdigest()
             connection.request("GET", "/pattern")
             assert connection.getresponse().read() == bytes(range(250)) * 12_000
+    with connect(f"ws://127.0.0.1:{server.port}/", max_size=None) as socket:
+        for message in ("", "text", b"bytes", "x" * 100_000, os.urandom(1_000_000)):
+            socket.send(message)
+            assert socket.recv() == message
     assert "lifespan.startup ironloop._loop" in server.printed
     assert server.stop() in (0, -signal.SIGTERM)
     assert "lifespan.shutdown ironloop._loop" in server.printed
@@ -73,15 +91,18 @@ def test_the_line_puts_the_application_on_ironloop(serve, section, line):
 
 
 @pytest.mark.parametrize("section", ["uvicorn", "granian"])
-def test_the_program_of_the_page_serves(serve, section):
-    server = serve(section, "python serve.py")
+def test_the_program_and_the_application_of_the_page_serve(serve, section):
+    server = serve(section, "python serve.py", app=None)
     assert server.get() == "running on ironloop._loop\n"
     assert server.stop() in (0, -signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
     ("section", "line"),
-    lines(sections=("uvicorn", "gunicorn", "granian")) + lines("serve.py", sections=("hypercorn",), without=()),
+    lines("--loop")
+    + lines("-k", "ironloop.")
+    + lines(sections=("granian",))
+    + lines("serve.py", sections=("hypercorn",), without=()),
 )
 def test_sigterm_lets_the_answer_under_way_be_finished(serve, tmp_path, section, line):
     server = serve(section, line)
@@ -100,20 +121,7 @@ def test_sigterm_lets_the_answer_under_way_be_finished(serve, tmp_path, section,
     assert "Traceback" not in server.printed
 
 
-@pytest.mark.parametrize(("section", "line"), lines(without=("aiohttp_app", *TLS, "--workers", "--reload")))
-def test_websockets_echo(serve, section, line):
-    from websockets.sync.client import connect
-
-    server = serve(section, line)
-    with connect(f"ws://127.0.0.1:{server.port}/", max_size=None) as socket:
-        for message in ("", "text", b"bytes", "x" * 100_000, os.urandom(1_000_000)):
-            socket.send(message)
-            assert socket.recv() == message
-    assert server.stop() in (0, -signal.SIGTERM)
-    assert "Traceback" not in server.printed
-
-
-@pytest.mark.parametrize(("section", "line"), lines("--workers", without=("aiohttp_app", *TLS)))
+@pytest.mark.parametrize(("section", "line"), lines("--workers", without=("aiohttp_app", "python -m", *TLS)))
 def test_a_killed_worker_is_replaced(serve, section, line):
     server = serve(section, line)
     pids = set()
