@@ -36,9 +36,11 @@ def install_everywhere() -> None:
 
 
 def _adapt_uvicorn(config: ModuleType) -> None:
-    # Before 0.36 the table had another name, and factories could not be named.
     if hasattr(config, "LOOP_FACTORIES"):
         config.LOOP_FACTORIES["auto"] = f"{__name__}:uvicorn_loop_factory"
+    elif hasattr(config, "LOOP_SETUPS"):
+        # Before 0.36: what is to be done before asyncio is asked for a loop.
+        config.LOOP_SETUPS["auto"] = None
 
 
 def uvicorn_loop_factory(use_subprocess: bool = False) -> Callable[[], Any]:

@@ -21,8 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _needed(request: pytest.FixtureRequest) -> None:
+    # Before the descriptors are counted: imports may keep some open.
     for name in request.module.NEEDS:
         package(name)
 

@@ -48,7 +48,7 @@ def serve(tmp_path, port):
     """`serve(section, line)` starts that line of the page, on the tests' application."""
     with contextlib.ExitStack() as stack:
 
-        def start(section, line, app=APP):
+        def start(section, line, app=APP, options=()):
             page()["The launcher"].write(tmp_path)
             page()[section].write(tmp_path, port)
             if app is not None:
@@ -56,7 +56,8 @@ def serve(tmp_path, port):
             key, certificate = PEM.split("-----BEGIN CERTIFICATE")
             (tmp_path / "key.pem").write_text(key)
             (tmp_path / "certificate.pem").write_text("-----BEGIN CERTIFICATE" + certificate)
-            return stack.enter_context(serving(page()[section].command(line, port), tmp_path, port))
+            command = [*page()[section].command(line, port), *options]
+            return stack.enter_context(serving(command, tmp_path, port))
 
         yield start
 
@@ -160,6 +161,27 @@ def test_gunicorn_serves_an_aiohttp_application(serve, tmp_path):
     server = serve("gunicorn", line)
     assert server.get() == "running on ironloop._loop\n"
     assert server.stop() == 0
+
+
+TLS_OPTIONS = {
+    "uvicorn": ["--ssl-certfile", "certificate.pem", "--ssl-keyfile", "key.pem"],
+    "gunicorn": ["--certfile", "certificate.pem", "--keyfile", "key.pem"],
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "line"), lines("--loop", without=("--workers", "--reload")) + lines("-k", "ironloop.")
+)
+def test_tls_is_served(serve, section, line):
+    server = serve(section, line, options=TLS_OPTIONS[section])
+    with connected(server, tls=True) as connection:
+        data = os.urandom(3_000_000)
+        connection.request("POST", "/digest", body=data)
+        assert connection.getresponse().read().decode() == hashlib.sha256(data).hexdigest()
+        connection.request("GET", "/pattern")
+        assert connection.getresponse().read() == bytes(range(250)) * 12_000
+    assert server.stop() in (0, -signal.SIGTERM)
+    assert "Traceback" not in server.printed
 
 
 @pytest.mark.parametrize("line", [line for line in page()["hypercorn"].lines if any(word in line for word in TLS)])

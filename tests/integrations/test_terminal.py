@@ -73,12 +73,12 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path):
-    """`terminal(name, *prefix)` starts a program of the page on a terminal."""
+    """`terminal(*arguments)` starts Python on a terminal, in a folder with the programs of the page."""
     with contextlib.ExitStack() as stack:
 
-        def start(name):
+        def start(*arguments):
             page()["Terminal programs: prompt_toolkit, Textual"].write(tmp_path)
-            return stack.enter_context(contextlib.closing(Terminal([sys.executable, name], tmp_path)))
+            return stack.enter_context(contextlib.closing(Terminal([sys.executable, *arguments], tmp_path)))
 
         yield start
 
@@ -101,6 +101,19 @@ def test_prompt_toolkit_is_interrupted_by_ctrl_c(terminal):
     assert prompt.ended() == -signal.SIGINT
     assert "KeyboardInterrupt" in prompt.shown
     assert termios.tcgetattr(prompt.slave) == prompt.before
+
+
+def test_a_prompt_that_knows_nothing_of_ironloop_runs_on_it_under_the_launcher(terminal):
+    code = """
+import asyncio
+from prompt_toolkit import prompt
+print("typed", prompt("now> ", bottom_toolbar=lambda: f"on {type(asyncio.get_running_loop()).__module__}"))
+"""
+    started = terminal("-m", "ironloop", "-c", code)
+    started.until("on ironloop._loop")
+    started.type("something\r")
+    started.until("typed something")
+    assert started.ended() == 0
 
 
 def test_textual_shows_reads_resizes_and_ends(terminal):

@@ -19,7 +19,10 @@ from ironloop import install, new_event_loop
 
 @cache
 def _worker() -> type[Any]:
-    base: Any = import_module("gunicorn.workers.gasgi").ASGIWorker
+    try:
+        base: Any = import_module("gunicorn.workers.gasgi").ASGIWorker
+    except ModuleNotFoundError as error:
+        raise ImportError("before version 24, gunicorn has no ASGI worker of its own: use UvicornWorker") from error
 
     class Worker(base):  # type: ignore[misc]
         """gunicorn's ASGI worker on ironloop's loop, whatever `--asgi-loop` says."""
