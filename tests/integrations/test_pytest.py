@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
@@ -100,43 +99,50 @@ async def test_with_a_fixture(group):
     assert on_ironloop()
 """
 
-PARAMETERS = {
-    "pytest-asyncio": ("pytest-asyncio", "conftest.py", PYTEST_ASYNCIO, ["-p", "no:aiohttp", "-p", "no:anyio"], 3),
-    "pytest-asyncio, by policy": (
-        "pytest-asyncio",
-        "conftest_before.py",
-        PYTEST_ASYNCIO,
-        ["-p", "no:aiohttp", "-p", "no:anyio"],
-        3,
-    ),
-    "pytest-aiohttp": (
-        "pytest-asyncio",
-        "conftest.py",
-        PYTEST_AIOHTTP,
-        ["-p", "no:anyio", "-o", "asyncio_mode=auto"],
-        1,
-    ),
-    "aiohttp's own": (
-        "aiohttp's own plugin",
-        "conftest_aiohttp.py",
-        AIOHTTPS_OWN,
-        ["-p", "no:anyio", "-p", "no:asyncio", "-p", "no:aiohttp", "-p", "aiohttp.pytest_plugin"],
-        1,
-    ),
-    "AnyIO": ("AnyIO's plugin", "conftest_anyio.py", ANYIO, ["-p", "no:asyncio", "-p", "no:aiohttp"], 1),
+PLUGINS = {"asyncio", "aiohttp", "anyio"}
+
+#: name: the suite, the plugins that it wants of PLUGINS, more options, and how many of its tests pass
+SUITES = {
+    "pytest-asyncio": (PYTEST_ASYNCIO, {"asyncio"}, [], 3),
+    "pytest-aiohttp": (PYTEST_AIOHTTP, {"asyncio", "aiohttp"}, ["-o", "asyncio_mode=auto"], 1),
+    "aiohttp's own": (AIOHTTPS_OWN, set(), ["-p", "aiohttp.pytest_plugin"], 1),
+    "AnyIO": (ANYIO, {"anyio"}, [], 1),
 }
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_a_suite_runs_on_ironloop(tmp_path, name):
-    section, conftest, suite, options, passed = PARAMETERS[name]
-    (tmp_path / "conftest.py").write_text(page()[section].files[conftest])
-    (tmp_path / "test_suite.py").write_text(CHECK + textwrap.dedent(suite))
-    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "error::ResourceWarning", *options]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=50)
+def passes(folder, name, conftest, *launcher):
+    suite, plugins, options, passed = SUITES[name]
+    (folder / "conftest.py").write_text(conftest)
+    (folder / "test_suite.py").write_text(CHECK + suite)
+    (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    for plugin in PLUGINS - plugins:
+        options = [*options, "-p", f"no:{plugin}"]
+    command = [sys.executable, *launcher, "-m", "pytest", "-q", "-W", "error::ResourceWarning", *options]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(rf"^{passed} passed\b", done.stdout.splitlines()[-1]), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "file"),
+    [
+        ("pytest-asyncio", "pytest-asyncio", "conftest.py"),
+        ("pytest-asyncio", "pytest-asyncio", "conftest_before.py"),
+        ("pytest-aiohttp", "pytest-asyncio", "conftest.py"),
+        ("aiohttp's own", "aiohttp's own plugin", "conftest_aiohttp.py"),
+        ("AnyIO", "AnyIO's plugin", "conftest_anyio.py"),
+    ],
+)
+def test_a_suite_that_asks_for_ironloop_runs_on_it(tmp_path, name, section, file):
+    passes(tmp_path, name, page()[section].files[file])
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_the_launcher_runs_a_suite_on_ironloop(tmp_path, name):
+    assert page()["pytest"].lines == ["python -m ironloop -m pytest"]
+    # By default AnyIO's plugin runs each test on all of its backends.
+    conftest = "import pytest\n\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
+    passes(tmp_path, name, conftest, "-m", "ironloop")
 
 
 def test_unittests_coroutines_run_on_ironloop(tmp_path):
