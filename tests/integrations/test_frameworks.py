@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import urllib.parse
 
 import pytest
@@ -62,3 +63,41 @@ def test_tornado_serves_on_the_running_loop(start):
         echoes(server.port)
         assert server.stop(signal.SIGINT) == -signal.SIGINT
         assert "KeyboardInterrupt" in server.printed
+
+
+OLD_STYLE = """
+import asyncio, os
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop, PeriodicCallback
+from tornado.web import Application, RequestHandler
+
+class Which(RequestHandler):
+    def get(self):
+        self.write(f"{type(asyncio.get_event_loop()).__module__} {os.getpid()} {len(ticks) > 0} {received}")
+
+server = HTTPServer(Application([("/", Which)]))
+server.bind(8000, "127.0.0.1")
+server.start(2)
+ticks, received = [], []
+PeriodicCallback(lambda: ticks.append(1), 1).start()
+reader, writer = os.pipe()
+os.write(writer, b"x")
+
+def readable(descriptor, events):
+    received.append(os.read(descriptor, 1))
+    IOLoop.current().remove_handler(descriptor)
+
+IOLoop.current().add_handler(reader, readable, IOLoop.READ)
+IOLoop.current().start()
+"""
+
+
+def test_tornado_in_the_older_style_serves_in_two_processes(tmp_path, port):
+    (tmp_path / "program.py").write_text(OLD_STYLE.replace("8000", str(port)))
+    with serving([sys.executable, "-m", "ironloop", "program.py"], tmp_path, port) as server:
+        processes = set()
+        while len(processes) < 2:
+            loop, process, ticks, received = server.get().split()
+            assert loop == "ironloop._loop"
+            if (ticks, received) == ("True", "[b'x']"):
+                processes.add(process)
