@@ -50,6 +50,32 @@ def test_children_and_their_children_are_on_ironloop(tmp_path, method):
     assert outcome(command, tmp_path) == (f"{loop} {loop} and {loop}\n", "", 0)
 
 
+@pytest.mark.slow
+def test_a_child_on_an_interpreter_without_ironloop_runs_as_ever(tmp_path):
+    interpreter = tmp_path / "interpreter"
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    interpreter.chmod(0o755)
+    (tmp_path / "program.py").write_text(
+        textwrap.dedent(f"""
+            import multiprocessing, os, sys
+
+            def report():
+                print("ironloop" in sys.modules, flush=True)
+
+            if __name__ == "__main__":
+                multiprocessing.set_executable({str(interpreter)!r})
+                child = multiprocessing.get_context("spawn").Process(target=report)
+                child.start()
+                child.join()
+        """)
+    )
+    command = [sys.executable, "-m", "ironloop", "program.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("False\n", "", 0)
+
+
 def test_ironloop_install_is_for_its_own_process(tmp_path):
     code = "import ironloop, runpy; ironloop.install(); runpy.run_path('program.py', run_name='__main__')"
     (tmp_path / "program.py").write_text("import sys; print([type(f).__module__ for f in sys.meta_path])")

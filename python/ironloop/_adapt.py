@@ -73,11 +73,22 @@ def _adapt_gunicorn(gasgi: ModuleType) -> None:
     gasgi.ASGIWorker._setup_event_loop = setup_event_loop
 
 
-class _InstallInChild:
-    """Installs ironloop where it is unpickled."""
+#: Not a reference to `install_everywhere`: the child may run on another interpreter (`multiprocessing.set_executable`).
+INSTALL = """
+try:
+    from ironloop._adapt import install_everywhere
+except ModuleNotFoundError:
+    pass
+else:
+    install_everywhere()
+"""
 
-    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
-        return install_everywhere, ()
+
+class _InstallInChild:
+    """Installs ironloop where it is unpickled, if it is there."""
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str, dict[str, Any]]]:
+        return exec, (INSTALL, {})
 
 
 def _adapt_spawn(spawn: ModuleType) -> None:
