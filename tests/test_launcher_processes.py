@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from tests.support.servers import environment
+from tests.support.web_servers import environment
 
 PROGRAM = textwrap.dedent("""
     import asyncio, multiprocessing, sys

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.support.page import page
-from tests.support.servers import environment
+from tests.support.web_servers import environment
 
 
 def output_of(section: str, name: str, folder: Path, port: int = 8000) -> str:

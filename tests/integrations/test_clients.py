@@ -9,7 +9,7 @@ import pytest
 
 from tests.integrations.programs import output_of
 from tests.support.page import page
-from tests.support.servers import serving
+from tests.support.web_servers import serving
 
 NEEDS = ("aiohttp", "aiofastnet", "anyio", "httpx", "trio")
 

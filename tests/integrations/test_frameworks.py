@@ -10,7 +10,7 @@ import urllib.parse
 import pytest
 
 from tests.support.page import page
-from tests.support.servers import serving
+from tests.support.web_servers import serving
 
 NEEDS = ("fastapi", "sanic", "tornado", "uvicorn", "websockets")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.peers.programs import package
 from tests.support.certificate import PEM, write_files
 from tests.support.page import page
-from tests.support.servers import serving
+from tests.support.web_servers import serving
 
 NEEDS = ("aioquic", "hypercorn")
 APP = Path(__file__).parent / "apps" / "app.py"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.peers.programs import package
 from tests.support.page import page
-from tests.support.servers import environment
+from tests.support.web_servers import environment
 
 NEEDS = ("ipykernel", "jupyter_client")
 

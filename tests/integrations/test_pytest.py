@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.support.page import page
-from tests.support.servers import environment
+from tests.support.web_servers import environment
 
 NEEDS = ("aiohttp", "anyio", "pytest_aiohttp", "pytest_asyncio")
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.certificate import client_context, write_files
 from tests.support.page import page
-from tests.support.servers import serving
+from tests.support.web_servers import serving
 
 NEEDS = (
     "uvicorn",

@@ -19,7 +19,7 @@ import pytest
 
 from tests.peers.programs import program
 from tests.support.page import page
-from tests.support.servers import environment
+from tests.support.web_servers import environment
 
 NEEDS = ("prompt_toolkit", "textual")
 CONTROLS = re.compile(r"\x1b(?:\[[0-9;?<>=]*[ -/]*[@-~]|\].*?(?:\x07|\x1b\\)|[PX^_].*?\x1b\\|.)", re.DOTALL)

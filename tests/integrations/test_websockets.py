@@ -11,7 +11,7 @@ from tests.integrations.programs import output_of
 from tests.peers.programs import package
 from tests.support.certificate import client_context, server_context
 from tests.support.page import page
-from tests.support.servers import serving
+from tests.support.web_servers import serving
 
 NEEDS = ("websockets",)
 

@@ -1,103 +1,49 @@
-"""Servers started from a command line: in a folder, asked over HTTP, ended as a service manager does it."""
+"""Servers as they come from Debian or PyPI, each in a folder of its own, on a free port, ended whatever happens."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import os
-import signal
+import shutil
 import socket
 import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import ironloop
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
-def environment(**more: str) -> dict[str, str]:
-    """The programs of this interpreter's environment are found first, and they find the package under test."""
-    programs = os.path.dirname(sys.executable)
-    package = os.path.dirname(os.path.dirname(ironloop.__file__))
-    return {
-        **os.environ,
-        "PATH": os.pathsep.join([programs, os.environ["PATH"]]),
-        "PYTHONPATH": package,
-        "PYTHONUNBUFFERED": "1",
-        **more,
-    }
-
-
-class Server:
-    """A process that serves on `port` of 127.0.0.1, and leads a process group of its own."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int, output: Path) -> None:
-        self.process = process
-        self.port = port
-        self._output = output
-
-    @property
-    def printed(self) -> str:
-        """What it and its workers wrote, both outputs."""
-        return self._output.read_text(errors="replace")
-
-    def get(self, path: str = "/") -> str:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=50)) as connection:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            assert answer.status == 200, self.printed
-            return answer.read().decode()
-
-    def until(self, ready: str) -> None:
-        """Wait until it has printed that."""
-        while ready not in self.printed:
-            assert self.process.poll() is None, self.printed
-            time.sleep(0.01)
-
-    def listens(self) -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def accepts(self) -> None:
-        """Wait until it accepts connections."""
-        while not self.listens():
-            assert self.process.poll() is None, self.printed
-            time.sleep(0.01)
-
-    def refuses(self) -> None:
-        """Wait until it accepts none any more."""
-        while self.listens():
-            time.sleep(0.01)
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Signal it, and wait for its end; its exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(50)
+def accepts(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextlib.contextmanager
-def serving(command: list[str], folder: Path, port: int, **variables: str) -> Iterator[Server]:
-    """Start a server in `folder`, and wait until it listens; nothing of it is left after the block."""
-    output = folder / "output.txt"
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment(**variables),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    server = Server(process, port, output)
+def serving(command: Sequence[str], port: int, **how: Any) -> Iterator[Path]:
+    """A server while the block runs, from when it accepts connections; its folder, which is also its working directory.
+
+    It ends by SIGTERM, or by SIGKILL if it has not gone ten seconds later.
+    """
+    # Not in pytest's folders: a server may be another user, and a Unix socket's path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="ironloop-server."))
     try:
-        server.accepts()
-        yield server
+        with open(folder / "log", "wb") as log:
+            process = subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **how
+            )
+        try:
+            while not accepts(port):
+                assert process.poll() is None, (folder / "log").read_text()
+                time.sleep(0.01)
+            yield folder
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
