@@ -157,7 +157,7 @@ def test_a_loop_that_is_named_is_not_replaced_by_the_launcher(serve, tmp_path, p
 def test_gunicorn_serves_an_aiohttp_application(serve, tmp_path):
     page()["aiohttp"].write(tmp_path)
     line = next(line for line in page()["gunicorn"].lines if "aiohttp_app" in line)
-    server = serve("gunicorn", line)
+    server = serve("gunicorn", line, options=ONE_WORKER)
     assert server.get() == "running on ironloop._loop\n"
     assert server.stop() == 0
 
@@ -166,13 +166,15 @@ TLS_OPTIONS = {
     "uvicorn": ["--ssl-certfile", "certificate.pem", "--ssl-keyfile", "key.pem"],
     "gunicorn": ["--certfile", "certificate.pem", "--keyfile", "key.pem"],
 }
+#: gunicorn's SIGTERM is lost on a worker that is just starting, and waited for until --graceful-timeout: 30 seconds.
+ONE_WORKER = ["--workers", "1"]
 
 
 @pytest.mark.parametrize(
     ("section", "line"), lines("--loop", without=("--workers", "--reload")) + lines("-k", "ironloop.")
 )
 def test_tls_is_served(serve, section, line):
-    server = serve(section, line, options=TLS_OPTIONS[section])
+    server = serve(section, line, options=[*TLS_OPTIONS[section], *ONE_WORKER])
     with connected(server, tls=True) as connection:
         data = os.urandom(3_000_000)
         connection.request("POST", "/digest", body=data)
