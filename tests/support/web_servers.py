@@ -84,7 +84,8 @@ def serving(command: list[str], folder: Path, port: int, **variables: str) -> It
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environment(**variables),
+            # Where gunicorn puts a socket of its own; else it is the user's home.
+            env=environment(XDG_RUNTIME_DIR=str(folder), **variables),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
