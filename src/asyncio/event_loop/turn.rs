@@ -106,8 +106,8 @@ impl LoopCore {
     pub fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        this.check_open()?;
-        let Some(reactor) = this.state(py, |state| state.sources.reactor.clone()) else { return this.check_open() };
+        this.check_open(py)?;
+        let Some(reactor) = this.state(py, |state| state.sources.reactor.clone()) else { return this.check_open(py) };
         let events = this
             .state(py, |state| state.events.take())
             .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
