@@ -61,6 +61,8 @@ while (($#)); do
     shift
 done
 
+# Nothing but the package and pytest is installed in the environments.
+unset IRONLOOP_REQUIRE_PEERS
 # They would reach into the environments, or back to the one that this is run in.
 unset PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHON_GIL VIRTUAL_ENV
 
