@@ -35,7 +35,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyTuple};
+use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
 use self::inbox::Inbox;
 use self::ready::Entry;
@@ -257,7 +257,7 @@ impl LoopCore {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if this.is_debug() || overrides(slf, "call_soon")? {
+        if this.is_debug() || overrides(slf, intern!(py, "call_soon"))? {
             let function = function.into_any();
             let arguments = match argument {
                 Some(argument) => PyTuple::new(py, [function, argument])?,
@@ -282,7 +282,9 @@ impl LoopCore {
 }
 
 /// Whether a method of `LoopCore` is replaced by a subclass or by an attribute of the instance.
-fn overrides(event_loop: &Bound<'_, LoopCore>, name: &str) -> PyResult<bool> {
+///
+/// `name` is interned: only then does the interpreter remember where it has found it, and this is asked per connection.
+fn overrides(event_loop: &Bound<'_, LoopCore>, name: &Bound<'_, PyString>) -> PyResult<bool> {
     let py = event_loop.py();
     let class = event_loop.get_type();
     if !class.getattr(name)?.is(py.get_type::<LoopCore>().getattr(name)?) {

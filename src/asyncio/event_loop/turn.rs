@@ -245,8 +245,7 @@ impl LoopCore {
         (run.busy_turns, run.fresh) = (0, false);
         let start = self.end_of_turns(run);
         let limit = self.busy_poll_ns.load(Ordering::Relaxed);
-        let now = if limit > 0 || next_deadline.is_some() { monotonic_ns() } else { 0 };
-        let timeout = next_deadline.map(|deadline| deadline.saturating_sub(now));
+        let timeout = next_deadline.map(|deadline| deadline.saturating_sub(monotonic_ns()));
         if timeout == Some(0) || !self.inbox.going_to_sleep() {
             let outcome = run.reactor.wait(&mut run.events, Some(0));
             self.poll_is_over(run);
@@ -257,8 +256,7 @@ impl LoopCore {
         let spins = limit > 0 && !spun && run.spin.is_worthwhile();
         let (reactor, events) = (run.reactor, &mut run.events);
         let outcome = if spins {
-            let end = now.saturating_add(timeout.map_or(limit, |timeout| timeout.min(limit)));
-            py.detach(|| ask_until(reactor, events, end))
+            py.detach(|| ask_for(reactor, events, timeout.map_or(limit, |timeout| timeout.min(limit))))
         } else {
             py.detach(|| reactor.wait(events, timeout))
         };
@@ -269,7 +267,7 @@ impl LoopCore {
         if spins { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
         match outcome {
             Ok(0) if !spins => run.spin.blocked(None, limit),
-            Ok(_) if !spins => run.spin.blocked(Some(monotonic_ns().saturating_sub(now)), limit),
+            Ok(_) if !spins => run.spin.blocked(Some(TickRate::of_this_machine().ns(waited)), limit),
             // A timer is due: nobody knows whether an event would have come.
             Ok(0) if timeout.is_some_and(|timeout| timeout <= limit) => {}
             Ok(0) => {
@@ -352,10 +350,12 @@ fn slow(event_loop: &Bound<'_, LoopCore>, ran: Option<&Ran<'_, '_>>, lap: Lap) -
 /// Looks for events until there are some, or the time is over, without ever blocking.
 ///
 /// Signals do not interrupt it: the turn goes on after it, looks for them, and only the next one blocks.
-fn ask_until(reactor: &Reactor, events: &mut EventBuffer, end_ns: u64) -> crate::engine::Result<usize> {
+fn ask_for(reactor: &Reactor, events: &mut EventBuffer, limit_ns: u64) -> crate::engine::Result<usize> {
+    let mut end_ns = None;
     loop {
         let count = reactor.wait(events, Some(0))?;
-        if count > 0 || monotonic_ns() >= end_ns {
+        // Most find an event at the first time, and need no clock.
+        if count > 0 || monotonic_ns() >= *end_ns.get_or_insert_with(|| monotonic_ns().saturating_add(limit_ns)) {
             return Ok(count);
         }
         std::hint::spin_loop();
