@@ -14,7 +14,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyString};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple};
 
 use crate::engine::sys::openssl::{Failure, Session};
 use crate::engine::tls::record_layer::{Read, RecordLayer, Step, Write};
@@ -86,7 +86,9 @@ impl Layer {
         let keywords = PyDict::new(py);
         keywords.set_item(intern!(py, "server_side"), server_side)?;
         keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
-        let object = context.call_method(intern!(py, "wrap_bio"), (&incoming, &outgoing), Some(&keywords))?;
+        let wrap_bio = context.getattr(intern!(py, "wrap_bio"))?;
+        let bios = PyTuple::new(py, [&incoming, &outgoing])?;
+        let object = call::call_with_keywords(&wrap_bio, &bios, &keywords)?;
         Ok(match ssl::session(&object) {
             Some((session, native)) => Self::Direct { session, object: object.unbind(), native },
             None => Self::Fallback {
