@@ -18,7 +18,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::Borrowed;
 
-use super::endpoint::{self, call_flow, queue_event, warn_of_write_after_loss};
+use super::endpoint::{self, call_flow, queue_event, warn_of_write_after_loss, with_pieces};
 use super::stream::{Inner, StreamTransport};
 use crate::engine;
 use crate::engine::metrics::Count;
@@ -295,30 +295,21 @@ impl StreamTransport {
 
     pub fn write_lines(slf: &Bound<'_, Self>, list: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        // Everything is looked at before anything is queued: a wrong item changes nothing.
-        let items = list.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-        let mut pieces = Vec::with_capacity(items.len());
-        for item in &items {
-            let Some(data) = Data::new(item.as_borrowed())? else {
-                let class = item.get_type();
-                return Err(PyTypeError::new_err(format!("a bytes-like object is required, not '{}'", class.name()?)));
-            };
-            pieces.push(data);
-        }
-        let empty = pieces.iter().all(|piece| piece.as_slice().is_empty());
-        let written = slf.get().inner.with(py, |inner| {
-            if let Some(refused) = inner.check_writable(empty) {
-                return refused;
-            }
-            for piece in &mut pieces {
-                inner.push(piece, 0);
-            }
-            match inner.blocked {
-                true => inner.after_hold(),
-                false => Written::FlushNow,
-            }
-        });
-        drop(pieces);
+        let written = with_pieces(list, |mut pieces| {
+            let empty = pieces.iter().all(|piece| piece.as_slice().is_empty());
+            Ok(slf.get().inner.with(py, |inner| {
+                if let Some(refused) = inner.check_writable(empty) {
+                    return refused;
+                }
+                for piece in &mut pieces {
+                    inner.push(piece, 0);
+                }
+                match inner.blocked {
+                    true => inner.after_hold(),
+                    false => Written::FlushNow,
+                }
+            }))
+        })?;
         // Before 3.12 `writelines` is a `write` of the joined pieces, and says so.
         let (method, verb) = if cfg!(Py_3_12) { ("writelines()", "writelines") } else { ("write()", "write") };
         Self::after_write(slf, written, method, verb)

@@ -17,7 +17,7 @@ use pyo3::Borrowed;
 
 use super::connection::{Inner, Lower, TlsConnection};
 use crate::asyncio::protocol::call_flow_control;
-use crate::asyncio::transport::endpoint::warn_of_write_after_loss;
+use crate::asyncio::transport::endpoint::{warn_of_write_after_loss, with_pieces};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::tls::flow::FlowAction;
 use crate::engine::tls::pump::{encrypt, encrypt_queue};
@@ -83,23 +83,15 @@ impl TlsConnection {
     }
 
     pub fn write_lines(slf: &Bound<'_, Self>, list: &Bound<'_, PyAny>) -> PyResult<()> {
-        // Everything is looked at before anything is written: a wrong item changes nothing.
-        let items = list.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-        let mut pieces = Vec::with_capacity(items.len());
-        for item in &items {
-            let Some(data) = Data::new(item.as_borrowed())? else {
-                let class = item.get_type();
-                return Err(PyTypeError::new_err(format!("a bytes-like object is required, not '{}'", class.name()?)));
-            };
-            pieces.push(data);
-        }
-        let total: usize = pieces.iter().map(|piece| piece.as_slice().len()).sum();
-        if pieces.len() > 1 && total <= LARGEST_RECORD {
-            let mut joined = Vec::with_capacity(total);
-            pieces.iter().for_each(|piece| joined.extend_from_slice(piece.as_slice()));
-            return Self::write_pieces(slf, &[Data::Copied(joined)]);
-        }
-        Self::write_pieces(slf, &pieces)
+        with_pieces(list, |pieces| {
+            let total: usize = pieces.iter().map(|piece| piece.as_slice().len()).sum();
+            if pieces.len() > 1 && total <= LARGEST_RECORD {
+                let mut joined = Vec::with_capacity(total);
+                pieces.iter().for_each(|piece| joined.extend_from_slice(piece.as_slice()));
+                return Self::write_pieces(slf, &[Data::Copied(joined)]);
+            }
+            Self::write_pieces(slf, &pieces)
+        })
     }
 
     fn write_pieces(slf: &Bound<'_, Self>, pieces: &[Data<'_, '_>]) -> PyResult<()> {
