@@ -63,7 +63,7 @@ impl Gather {
 }
 
 /// What can be sent: the user's data, or records of a TLS connection.
-trait Outgoing {
+pub trait Outgoing {
     fn as_slice(&self) -> &[u8];
 
     /// What must be kept once the first `offset` bytes are sent: a chunk, and where it starts in it.
@@ -81,7 +81,7 @@ impl Outgoing for Data<'_, '_> {
     }
 }
 
-/// Taken as a whole when a part of it must be kept, unless that would keep far more.
+/// Memory of TLS records, for as long as nothing of it is queued: it is taken as a whole when a part of it must be kept, unless that would keep far more.
 impl Outgoing for Option<Vec<u8>> {
     #[inline]
     fn as_slice(&self) -> &[u8] {
@@ -245,17 +245,13 @@ impl StreamTransport {
     }
 
     /// Sends TLS records as `write` would; `portion`: of a write that goes on, so nothing is learned from it.
-    ///
-    /// Returns the memory if nothing of it is queued.
-    pub fn write_records(slf: &Bound<'_, Self>, records: Vec<u8>, portion: bool) -> PyResult<Option<Vec<u8>>> {
+    pub fn write_records(slf: &Bound<'_, Self>, records: &mut impl Outgoing, portion: bool) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let event_loop = this.event_loop.get();
         let epoch = (!portion && event_loop.runs_here()).then(|| event_loop.epoch());
-        let mut records = Some(records);
-        let written = this.inner.with(py, |inner| inner.write(&mut records, epoch, &event_loop.metrics.bytes_sent));
-        Self::after_write(slf, written, "write()", "write")?;
-        Ok(records)
+        let written = this.inner.with(py, |inner| inner.write(records, epoch, &event_loop.metrics.bytes_sent));
+        Self::after_write(slf, written, "write()", "write")
     }
 
     #[inline(never)]

@@ -19,7 +19,6 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple};
 use crate::engine::sys::openssl::{Failure, Session};
 use crate::engine::tls::record_layer::{Read, RecordLayer, Step, Write};
 use crate::py::buffer::{lent_to_read, lent_to_write};
-use crate::py::loop_owned::LoopOwned;
 use crate::py::{call, ssl};
 
 /// What the fallback asks an object of the program's for: one record. More would be allocated, and given back, each time.
@@ -45,9 +44,14 @@ pub enum Layer {
         plain: bool,
         incoming: Py<PyAny>,
         outgoing: Py<PyAny>,
-        /// What was in `outgoing`: a MemoryBIO never gives back the memory it has grown to.
-        records: LoopOwned<Vec<u8>>,
     },
+}
+
+/// What is to be sent.
+pub enum Records<'py> {
+    /// In memory that can be used again.
+    Built(Vec<u8>),
+    Bytes(Bound<'py, PyBytes>),
 }
 
 /// Names of the `ssl` module, and one of asyncio's.
@@ -105,7 +109,6 @@ impl Layer {
                 object: object.unbind(),
                 incoming: incoming.unbind(),
                 outgoing: outgoing.unbind(),
-                records: LoopOwned::new(Vec::new()),
             },
         })
     }
@@ -128,7 +131,7 @@ impl Layer {
                 visit.call(object)?;
                 visit.call(native)
             }
-            Self::Fallback { object, plain: _, incoming, outgoing, records: _ } => {
+            Self::Fallback { object, plain: _, incoming, outgoing } => {
                 visit.call(object)?;
                 visit.call(incoming)?;
                 visit.call(outgoing)
@@ -175,7 +178,7 @@ impl<'py> Attached<'_, 'py> {
         ssl_error(py, reason, &line).unwrap_or_else(|error| error)
     }
 
-    /// The fallback's `object.name(argument)`; `None`: it wants more ciphertext. What it has to say is in `records` then.
+    /// The fallback's `object.name(argument)`; `None`: it wants more ciphertext.
     fn ask(
         &self,
         object: &Py<PyAny>,
@@ -192,7 +195,6 @@ impl<'py> Attached<'_, 'py> {
     /// What came of it.
     fn asked(&self, outcome: PyResult<Bound<'py, PyAny>>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.1;
-        self.drain()?;
         match outcome {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
@@ -206,16 +208,27 @@ impl<'py> Attached<'_, 'py> {
         }
     }
 
-    /// Moves what is in the fallback's `outgoing` to `records`.
-    fn drain(&self) -> PyResult<()> {
-        let py = self.1;
-        let Layer::Fallback { outgoing, records, .. } = self.0 else { return Ok(()) };
-        if self.pending(outgoing) > 0 {
-            let data = call::call_method0(py, outgoing, intern!(py, "read").as_unbound())?;
-            let data = data.cast::<PyBytes>()?.as_bytes();
-            records.with(py, |records| records.extend_from_slice(data));
+    /// The records that are to be sent.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub fn take_records(&self) -> PyResult<Records<'py>> {
+        match self.0 {
+            Layer::Direct { session, .. } => Ok(Records::Built(session.take_outgoing(Vec::new()))),
+            Layer::Fallback { outgoing, .. } => {
+                let data = call::call_method0(self.1, outgoing, intern!(self.1, "read").as_unbound())?;
+                Ok(Records::Bytes(data.cast_into()?))
+            }
         }
-        Ok(())
+    }
+
+    /// Memory for the next records, while there are none: an empty vector.
+    pub fn lend_memory(&self, spare: impl FnOnce() -> Vec<u8>) {
+        if let Layer::Direct { session, .. } = self.0 {
+            if session.outgoing() == 0 {
+                drop(session.take_outgoing(spare()));
+            }
+        }
     }
 
     fn pending(&self, bio: &Py<PyAny>) -> usize {
@@ -391,15 +404,7 @@ impl RecordLayer for Attached<'_, '_> {
     fn outgoing(&self) -> usize {
         match self.0 {
             Layer::Direct { session, .. } => session.outgoing(),
-            Layer::Fallback { records, .. } => records.with(self.1, |records| records.len()),
-        }
-    }
-
-    #[inline]
-    fn take_outgoing(&self, spare: Vec<u8>) -> Vec<u8> {
-        match self.0 {
-            Layer::Direct { session, .. } => session.take_outgoing(spare),
-            Layer::Fallback { records, .. } => records.with(self.1, |records| std::mem::replace(records, spare)),
+            Layer::Fallback { outgoing, .. } => self.pending(outgoing),
         }
     }
 }

@@ -16,6 +16,7 @@ use pyo3::types::PyBytes;
 use pyo3::Borrowed;
 
 use super::connection::{Inner, Lower, TlsConnection};
+use super::layer::Records;
 use crate::asyncio::protocol::call_flow_control;
 use crate::asyncio::transport::endpoint::{warn_of_write_after_loss, with_pieces};
 use crate::asyncio::transport::stream::StreamTransport;
@@ -141,11 +142,8 @@ impl TlsConnection {
 
     /// Memory of the loop's for the next records: an idle connection keeps none.
     fn lend_output(&self, py: Python<'_>) {
-        let records = self.records(py);
-        if records.outgoing() == 0 {
-            let spare = self.event_loop.get().tls_buffers.with(py, |buffers| buffers.take_output());
-            drop(records.take_outgoing(spare));
-        }
+        let buffers = &self.event_loop.get().tls_buffers;
+        self.records(py).lend_memory(|| buffers.with(py, |buffers| buffers.take_output()));
     }
 
     /// Whether it makes sense to encrypt more now. Before a shutdown everything is.
@@ -212,23 +210,30 @@ impl TlsConnection {
         let py = slf.py();
         let this = slf.get();
         let records = this.records(py);
-        if records.outgoing() > 0 && !this.inner.with(py, |inner| inner.lower_full) {
-            match this.lower(py) {
-                Some(Lower::Native(transport)) => {
-                    let data = records.take_outgoing(Vec::new());
-                    let buffers = &this.event_loop.get().tls_buffers;
-                    if let Some(sent) = StreamTransport::write_records(transport.bind(py), data, portion)? {
-                        buffers.with(py, |buffers| buffers.return_output(sent));
-                    }
+        if records.outgoing() == 0 || this.inner.with(py, |inner| inner.lower_full) {
+            return Ok(());
+        }
+        let Some(lower) = this.lower(py) else { return Ok(()) };
+        match (lower, records.take_records()?) {
+            (Lower::Native(transport), Records::Built(data)) => {
+                let mut data = Some(data);
+                StreamTransport::write_records(transport.bind(py), &mut data, portion)?;
+                if let Some(sent) = data {
+                    this.event_loop.get().tls_buffers.with(py, |buffers| buffers.return_output(sent));
                 }
-                Some(Lower::Foreign(transport)) => {
-                    let data = records.take_outgoing(Vec::new());
-                    transport.bind(py).call_method1(intern!(py, "write"), (PyBytes::new(py, &data),))?;
-                }
-                None => {}
+                Ok(())
+            }
+            (Lower::Native(transport), Records::Bytes(data)) => {
+                StreamTransport::write_records(transport.bind(py), &mut Data::Bytes(data.as_borrowed()), portion)
+            }
+            (Lower::Foreign(transport), data) => {
+                let data = match data {
+                    Records::Built(data) => PyBytes::new(py, &data),
+                    Records::Bytes(data) => data,
+                };
+                transport.bind(py).call_method1(intern!(py, "write"), (data,)).map(drop)
             }
         }
-        Ok(())
     }
 
     /// Bytes that were written and not yet given to the transport below.
