@@ -5,12 +5,9 @@ A Result that was kept in a file half way goes on where it ended: what is there 
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
 import pathlib
 import platform
-import ssl
 import subprocess
 import sys
 import time
@@ -18,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 
 from suite import tools
 from suite.loops import REFERENCE, packages
+from suite.machine import machine, package_version
 from suite.progress import Progress
 from suite.rows import Row, row_of
 from suite.sampling import Sample, reason, take
@@ -131,19 +129,3 @@ def version(name: str) -> str:
     if name == REFERENCE:
         return ""
     return " + ".join(map(package_version, packages(name))) or platform.python_version()
-
-
-def package_version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "from sources"
-
-
-def machine() -> str:
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    model = next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{os.cpu_count()} cores, {model}, Linux {platform.release()}, {python}, {ssl.OPENSSL_VERSION}"

@@ -166,9 +166,9 @@ impl LoopCore {
     }
 
     #[inline]
-    pub fn check_open(&self) -> PyResult<()> {
+    pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_loop_closed() {
-            return Err(PyRuntimeError::new_err("Event loop is closed"));
+            return Err(report::with_hint(py, PyRuntimeError::new_err("Event loop is closed")));
         }
         Ok(())
     }
@@ -266,7 +266,7 @@ impl LoopCore {
             let keywords = context.map(|context| [("context", context)].into_py_dict(py)).transpose()?;
             return slf.call_method(intern!(py, "call_soon"), arguments, keywords.as_ref()).map(drop);
         }
-        this.check_open()?;
+        this.check_open(py)?;
         let context = context.map_or_else(|| call::copy_context(py), Ok)?;
         this.push(py, Entry::Call { function: function.unbind(), argument: argument.map(Bound::unbind), context });
         Ok(())

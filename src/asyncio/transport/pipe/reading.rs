@@ -23,6 +23,7 @@ use pyo3::types::PyDict;
 use super::GROWN_PIPE;
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::LoopCore;
+use crate::asyncio::transport::description::{polling, Description};
 use crate::asyncio::transport::endpoint::{self, Endpoint, Registration};
 use crate::asyncio::transport::info::{self, Descriptor};
 use crate::asyncio::transport::input::{self, Received};
@@ -287,21 +288,13 @@ impl ReadPipeTransport {
         Ok(self.extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
 
-    fn __repr__(&self, py: Python<'_>) -> String {
-        let loop_is_closed = self.event_loop.get().is_loop_closed();
-        self.inner.with(py, |inner| {
-            let fd = inner.registration.fd;
-            let state = match inner.descriptor {
-                Descriptor::Closed => return format!("<ReadPipeTransport closed fd={fd}>"),
-                _ if inner.life.is_closing() => " closing",
-                _ => "",
-            };
-            if loop_is_closed {
-                return format!("<ReadPipeTransport{state} fd={fd} open>");
-            }
-            let reading = if inner.started && inner.life.is_reading() { "polling" } else { "idle" };
-            format!("<ReadPipeTransport{state} fd={fd} {reading}>")
-        })
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let description = self.inner.with(py, |inner| {
+            let work = polling(inner.started && inner.life.is_reading()).to_owned();
+            let closing = inner.life.is_closing();
+            Description::new("ReadPipeTransport", inner.registration.fd, &inner.descriptor, closing, work)
+        });
+        description.text(py, self.event_loop.get(), "open")
     }
 
     fn _start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
