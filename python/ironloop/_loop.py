@@ -389,6 +389,8 @@ class Loop(_native.LoopCore, PlainSockets, Insight, asyncio.SelectorEventLoop):
                 if not sending.done():
                     sending.cancel()
                     await asyncio.wait([sending])
+                if not sending.cancelled():
+                    sending.exception()  # seen, also when it came together with a cancellation or the loss
                 lost.cancel()
                 transport._take_descriptor_back()
         finally:
