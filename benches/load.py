@@ -60,7 +60,6 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self.missing = len(MESSAGE)
-        transport.write(MESSAGE)
 
     def data_received(self, data: bytes) -> None:
         self.missing -= len(data)
@@ -81,9 +80,12 @@ async def clients(kind: str, port: int, count: int) -> None:
     allow_descriptors(count + 100)
     loop = asyncio.get_running_loop()
     if kind == "echo":
+        made: list[Any] = []
         for start in range(0, count, 100):
             batch = range(start, min(start + 100, count))
-            await asyncio.gather(*(loop.create_connection(Client, "127.0.0.1", port) for _ in batch))
+            made += await asyncio.gather(*(loop.create_connection(Client, "127.0.0.1", port) for _ in batch))
+        for transport, _ in made:
+            transport.write(MESSAGE)
         await asyncio.sleep(3600)
     sockets = []
     for _ in range(count):

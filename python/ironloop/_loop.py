@@ -389,10 +389,12 @@ class Loop(_native.LoopCore, PlainSockets, Insight, asyncio.SelectorEventLoop):
                 if not sending.done():
                     sending.cancel()
                     await asyncio.wait([sending])
-                if not sending.cancelled():
-                    sending.exception()  # seen, also when it came together with a cancellation or the loss
                 lost.cancel()
                 transport._take_descriptor_back()
+                # What came together with a cancellation, or with each other, is seen, too.
+                for ended in (sending, lost):
+                    if not ended.cancelled():
+                        ended.exception()
         finally:
             transport._reset_empty_waiter()
             if was_reading:
