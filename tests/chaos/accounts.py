@@ -23,8 +23,10 @@ LOSSES = (OSError, ssl.SSLError)
 
 #: What asyncio's `sendfile` says in `eof_received` while it stands in for the protocol: TLS ends although it is paused.
 ENDED_IN_SENDFILE = "Invalid state: reading should be paused"
-#: CPython's TLS transport forgets its parts when it is closed, and a reader that is read from then fails.
-CPYTHONS_FAULTS = ("'NoneType' object has no attribute '_resume_reading'",)
+#: CPython's transport reads again after a pause, finds the end again, and says so again.
+END_AGAIN = "the end of the input again"
+#: Its TLS transport forgets its parts when it is closed, and a reader that is read from then fails.
+CPYTHONS_FAULTS = (END_AGAIN, "'NoneType' object has no attribute '_resume_reading'")
 
 
 @dataclasses.dataclass(eq=False)
@@ -49,8 +51,6 @@ class Account:
     has_left: bool = False  # closed or aborted the transport
     #: Some of `sent` may not have left: an abort, a cancelled sendfile, an error.
     torn: bool = False
-    #: asyncio reads again after a pause, finds the end again, and says so again.
-    may_hear_the_end_again: bool = False
     #: The end of this connection is the transport's affair, such as that of a handshake that has failed.
     is_abandoned: bool = False
 
@@ -77,8 +77,10 @@ class Account:
             self.fault("data while reading is paused")
 
     def end_of_input(self) -> None:
-        if self.has_callbacks and (not self.made or self.lost or (self.eof and not self.may_hear_the_end_again)):
-            self.fault("eof outside of the connection, or twice")
+        if self.has_callbacks and (not self.made or self.lost):
+            self.fault("eof outside of the connection")
+        if self.eof:
+            self.fault(END_AGAIN)
         if self.reading_paused and not (self.plan and self.plan.is_secure):
             self.fault("eof while reading is paused")
         self.eof = True

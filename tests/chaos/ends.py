@@ -134,7 +134,6 @@ class End:
             await self.do_turns(turns)
         finally:
             self.account.reading_paused = False
-            self.account.may_hear_the_end_again |= self.account.eof
             self.transport.resume_reading()
 
     async def do_sendfile(self, size: int) -> None:
@@ -163,7 +162,6 @@ class End:
                 self.account.torn = sent != len(frame)
             finally:
                 surrender.cancel()
-            self.account.may_hear_the_end_again |= self.account.eof
 
     async def finish(self, how: str) -> None:
         if how in ("eof", "wait"):
