@@ -52,7 +52,6 @@ OPTIONS = {"ssl": server_context()}
 #: What a child may do with what it has got.
 CHILDREN = {
     "exits at once": "os._exit(7)",
-    "exits as Python does": "kept.clear(); asyncio._set_running_loop(None); sys.exit(7)",
     "closes every descriptor": "os.closerange(3, 1000); os._exit(7)",
     "closes its copy of the loop": """
         asyncio._set_running_loop(None)
