@@ -98,7 +98,7 @@ def test_memory_is_back_after_a_program(run_program, loop_name):
     run_program(SEEDS[0])
     gc.collect()
     before = resident_bytes()
-    for _ in range(3):
+    for _ in range(2):
         run_program(SEEDS[0])
     gc.collect()
     assert resident_bytes() - before < 8 * MB
