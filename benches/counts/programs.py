@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import ironloop
 
 # Those that are measured by time, too.
-sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "programs"))
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "python" / "ironloop" / "bench" / "programs"))
 from callbacks import call_soon_chain
 from tasks import create_task, future_wake, sleep_zero
 

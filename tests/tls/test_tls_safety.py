@@ -312,6 +312,20 @@ ENDS = {
         threading.Thread(target=lambda: ironloop.run(main()), daemon=True).start()
         ready.wait()
     """,
+    "a daemon thread in a context of the program's": """
+        ready = threading.Event()
+        class Busy(ssl.SSLContext):
+            def wrap_bio(self, *arguments, **keywords):
+                ready.set()
+                while True:
+                    pass
+        async def main():
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=contexts()[0])
+            await loop.create_connection(Echo, *server.sockets[0].getsockname(), ssl=Busy(ssl.PROTOCOL_TLS_CLIENT))
+        threading.Thread(target=lambda: ironloop.run(main()), daemon=True).start()
+        ready.wait()
+    """,
     "a cycle through the contexts": """
         async def main():
             both = contexts()
