@@ -2,9 +2,11 @@
 
     python benches/threads/run.py [--threads 4] [--seconds 2] [--loops asyncio,uvloop,ironloop]
 
-Each thread runs a loop with an echo server and its client over a socket pair, messages of 1 KiB, one at a time, and
-callbacks in between. On a Python without the GIL (3.13t and later) the sum grows with the threads, up to the number of
-cores; with the GIL it cannot.
+Each thread runs a loop: `echo` is a server and its client over a socket pair, messages of 1 KiB, one at a time;
+`callbacks` is a callback that computes a little in Python and calls itself by `call_soon`. On a Python without the GIL
+(3.13t and later) the sum grows with the threads, up to the number of cores; with the GIL it cannot. The last column is
+what a second of CPU time gives, compared with one thread: it falls when threads wait for each other or share memory,
+and does not mind other work on the machine.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class Client(Echo):
             self.done.set_result(None)
 
 
-async def work(start: threading.Barrier, stop: threading.Event) -> int:
+async def echo(start: threading.Barrier, stop: threading.Event) -> int:
     loop = asyncio.get_running_loop()
     left, right = socket.socketpair()
     for sock in (left, right):
@@ -65,27 +67,50 @@ async def work(start: threading.Barrier, stop: threading.Event) -> int:
     return client.rounds
 
 
-def throughput(factory: Callable[[], asyncio.AbstractEventLoop], threads: int, seconds: float) -> float:
-    """Round trips per second of all threads together."""
+async def callbacks(start: threading.Barrier, stop: threading.Event) -> int:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def compute(rounds: int) -> None:
+        value = rounds
+        for step in range(50):
+            value = (value * 31 + step) & 0xFFFF
+        if stop.is_set():
+            done.set_result(rounds)
+        else:
+            loop.call_soon(compute, rounds + 1)
+
+    start.wait()
+    compute(0)
+    return await done
+
+
+WORK = {"echo": echo, "callbacks": callbacks}
+
+
+def throughput(
+    factory: Callable[[], asyncio.AbstractEventLoop], work: str, threads: int, seconds: float
+) -> tuple[float, float]:
+    """Operations per second, and per second of CPU time, of all threads together."""
     start, stop = threading.Barrier(threads + 1), threading.Event()
     counts: list[int] = []
 
     def run() -> None:
         loop = factory()
-        counts.append(loop.run_until_complete(work(start, stop)))
+        counts.append(loop.run_until_complete(WORK[work](start, stop)))
         loop.close()
 
     workers = [threading.Thread(target=run) for _ in range(threads)]
     for worker in workers:
         worker.start()
     start.wait()
-    begin = time.perf_counter()
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     time.sleep(seconds)
     stop.set()
     elapsed = time.perf_counter() - begin
     for worker in workers:
         worker.join()
-    return sum(counts) / elapsed
+    return sum(counts) / elapsed, sum(counts) / (time.process_time() - begin_cpu)
 
 
 def factories(names: str) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -109,10 +134,12 @@ def main() -> None:
     options = parser.parse_args()
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     print(f"Python {platform.python_version()}, {'with' if gil else 'without'} the GIL, {os.cpu_count()} cores")
-    for name, factory in factories(options.loops).items():
-        rates = [throughput(factory, count, options.seconds) for count in range(1, options.threads + 1)]
-        columns = (f"{n}: {rate:>9,.0f}/s x{rate / rates[0]:.2f}" for n, rate in enumerate(rates, 1))
-        print(f"{name:>10}  {'   '.join(columns)}")
+    for work in WORK:
+        for name, factory in factories(options.loops).items():
+            rates = [throughput(factory, work, count, options.seconds) for count in range(1, options.threads + 1)]
+            (one, one_per_cpu), (_, last_per_cpu) = rates[0], rates[-1]
+            columns = (f"{count}: {rate:>9,.0f}/s x{rate / one:.2f}" for count, (rate, _) in enumerate(rates, 1))
+            print(f"{work:>10}{name:>10}  {'   '.join(columns)}   per CPU x{last_per_cpu / one_per_cpu:.2f}")
 
 
 if __name__ == "__main__":

@@ -393,6 +393,10 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
                     await asyncio.wait([sending])
                 lost.cancel()
                 transport._take_descriptor_back()
+                # What came together with a cancellation, or with each other, is seen, too.
+                for ended in (sending, lost):
+                    if not ended.cancelled():
+                        ended.exception()
         finally:
             transport._reset_empty_waiter()
             if was_reading:

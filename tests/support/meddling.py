@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def descriptors_of_another_thread() -> Iterator[None]:
+def descriptors_of_another_thread(pause_seconds: float = 0) -> Iterator[None]:
     """Whoever closes, reads or writes a descriptor number that is not its own any more, most likely hits this thread's.
 
-    Asserts at the end that nobody did.
+    Asserts at the end that nobody did. With a pause the thread leaves more of the processor to the loop.
     """
     stop = threading.Event()
     harm: list[str] = []
@@ -27,7 +27,7 @@ def descriptors_of_another_thread() -> Iterator[None]:
                 pipes = [os.pipe() for _ in range(3)]
                 for _, write in pipes:
                     os.write(write, message)
-                time.sleep(0)  # while these are open, it is the loop's turn
+                time.sleep(pause_seconds)  # while these are open, it is the loop's turn
                 for read, write in pipes:
                     if os.read(read, 100) != message:
                         harm.append(f"foreign bytes in descriptor {read}")

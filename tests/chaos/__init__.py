@@ -1,0 +1,1 @@
+"""Random programs of connections, and a judge who keeps accounts: see test_chaos.py."""
