@@ -7,7 +7,8 @@
     python -m ironloop examples/tls_client.py example.org     # a server of the internet's, by its name
 
 Without an argument it is its own server, with a certificate made by the openssl program. `ironloop.tls_backend` tells
-how ironloop makes the records; the context, verification and errors are Python's `ssl` either way.
+how ironloop makes the records; the context, verification and errors are Python's `ssl` either way. STARTTLS with
+streams needs Python 3.11.
 """
 
 import asyncio
@@ -46,30 +47,25 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def upgrade(context: ssl.SSLContext, port: int) -> None:
     """Asks in plain text for TLS, and goes on with it, as mail and database clients do."""
-    loop = asyncio.get_running_loop()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"STARTTLS\n")
     print("plain:", (await reader.readline()).decode().strip())
-    protocol = writer.transport.get_protocol()
-    transport = await loop.start_tls(writer.transport, protocol, context, server_hostname="localhost")
-    assert transport is not None
-    transport.write(b"whoami\n")
+    await writer.start_tls(context, server_hostname="localhost")
+    writer.write(b"whoami\n")
     print("over TLS:", (await reader.readline()).decode().strip())
-    transport.close()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def serve_upgrade(context: ssl.SSLContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    loop = asyncio.get_running_loop()
     assert await reader.readline() == b"STARTTLS\n"
-    # Nothing is read until TLS reads it: its first bytes may be there already.
+    # Nothing is read until TLS reads it: its first bytes may come at once.
     writer.transport.pause_reading()
     writer.write(b"go ahead\n")
-    protocol = writer.transport.get_protocol()
-    transport = await loop.start_tls(writer.transport, protocol, context, server_side=True)
-    assert transport is not None
+    await writer.start_tls(context)
     question = await reader.readline()
-    transport.write(b"nobody I know\n" if question == b"whoami\n" else b"what?\n")
-    transport.close()
+    writer.write(b"nobody I know\n" if question == b"whoami\n" else b"what?\n")
+    writer.close()
 
 
 async def main() -> None:
@@ -92,9 +88,10 @@ async def main() -> None:
             print(f"{name} refused: {error.verify_message}")
     server.close()
 
-    upgrading = await asyncio.start_server(lambda r, w: serve_upgrade(servers, r, w), "127.0.0.1", 0)
-    await upgrade(ours, upgrading.sockets[0].getsockname()[1])
-    upgrading.close()
+    if sys.version_info >= (3, 11):
+        upgrading = await asyncio.start_server(lambda r, w: serve_upgrade(servers, r, w), "127.0.0.1", 0)
+        await upgrade(ours, upgrading.sockets[0].getsockname()[1])
+        upgrading.close()
 
 
 asyncio.run(main())

@@ -25,7 +25,7 @@ EXPECTED = {
     "chat": "Grace hears grüße",
     "pipeline": "child 11 took too long: SIGKILL",
     "crawler": "408 addresses, 52806 bytes",
-    "tls_client": "over TLS: nobody I know",
+    "tls_client": "localhost refused: self-signed certificate",
 }
 
 
