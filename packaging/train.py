@@ -1,6 +1,6 @@
 """What a build with profile-guided optimization learns from: every hot path once, in the proportions of a server.
 
-`maturin build --release --pgo` builds an instrumented ironloop, runs this with it, and builds again with what was
+`maturin build --pgo` builds an instrumented ironloop, runs this with it, and builds again with what was
 counted. The programs are those whose instructions CI counts, and besides them TLS, subprocesses and the executor. It
 prints nothing, and has no opinion on how long anything took.
 """
