@@ -38,7 +38,7 @@ def faults(wheel: pathlib.Path) -> list[str]:
     required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     if required:
         found.append(f"needs {', '.join(required)}")
-    expected = ("ironloop/py.typed", "ironloop/_native.pyi")
+    expected = ("ironloop/py.typed", "ironloop/_native.pyi", "ironloop/include/ironloop.h")
     found += [f"{name} is missing" for name in expected if name not in names]
     if sum(name.startswith("ironloop/_native.") and name.endswith(".so") for name in names) != 1:
         found.append("has not exactly one native module")

@@ -61,6 +61,7 @@ def test_python_compiles(page, options, code):
     compile(code, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
 
 
+@pytest.mark.slow
 @parametrize("python", [page for page in PAGES if page.name not in ELSEWHERE])
 def test_programs_run(page, options, code, tmp_path):
     if not PROGRAM.search(code):
@@ -77,6 +78,7 @@ def test_programs_run(page, options, code, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @parametrize("console", [page for page in PAGES if page.name not in ELSEWHERE])
 def test_commands_print_what_the_page_says(page, options, code, tmp_path):
     for _, others, program in blocks(page, "python"):
