@@ -19,7 +19,6 @@ from suite.rows import Row, row_of
 from suite.sampling import Sample, reason, take
 
 ATTEMPTS = 2  # so many failures and no success: that loop cannot do that row
-SAME_AS_BASE = "the library changes nothing here"
 
 
 @dataclass

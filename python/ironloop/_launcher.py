@@ -1,4 +1,4 @@
-"""Runs a program as `python` itself would, with ironloop's policy installed.
+"""Runs a program as `python` itself would, with ironloop's policy installed, and servers told of it (`_adapt`).
 
 What a program can see of how it was started is what it would see without us: `sys.argv`, `sys.path[0]`, the
 module `__main__` and its attributes, the traceback of an exception, the exit status, Ctrl-C.
@@ -72,9 +72,9 @@ def main() -> None:
     if first.startswith("-") and first not in ("-", "-m", "-c"):
         sys.stderr.write(f"unknown option {first}\n{USAGE}")
         raise SystemExit(2)
-    from ironloop import install
+    from ironloop._adapt import install_everywhere
 
-    install()
+    install_everywhere()
     try:
         if first == "-m":
             _run_module(arguments[1], arguments[2:])
