@@ -2,6 +2,7 @@
 
 python examples/hello.py
 python -m ironloop examples/hello.py
+python -m ironloop compare examples/hello.py     # they differ in the first line
 """
 
 import asyncio

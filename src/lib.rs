@@ -60,6 +60,8 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
     module.add_class::<TlsConnection>()?;
     module.add_class::<TlsTransport>()?;
 
+    module.add("completion_api", crate::py::completion_api::capsule::<LoopCore>(py)?)?;
+
     crate::py::imports::imports(py)?;
     event_loop::discarded::learn(py)?;
     event_loop::methods::add_to(&py.get_type::<LoopCore>())?;

@@ -66,16 +66,18 @@ def measure(names: list[str]) -> dict[str, float]:
         return dict(zip(names, pool.map(lambda name: per_operation(name, clock), names), strict=True))
 
 
+def grown(counts: dict[str, float], baseline: dict[str, float]) -> list[str]:
+    """The programs that take too many, or that are new."""
+    return [name for name, count in counts.items() if count > baseline.get(name, 0) * (1 + ALLOWED)]
+
+
 def compare(counts: dict[str, float], baseline: dict[str, float]) -> bool:
     """Print all; whether none has grown too much."""
-    passed = True
+    too_many = grown(counts, baseline)
     for name, count in counts.items():
-        known = baseline.get(name)
-        change = f"{count / known - 1:+8.2%}" if known else "     new"
-        grown = known is None or count > known * (1 + ALLOWED)
-        print(f"{name:20}{count:12,.0f}{change}{'  too many' if grown else ''}")
-        passed = passed and not grown
-    return passed
+        change = f"{count / baseline[name] - 1:+8.2%}" if name in baseline else "     new"
+        print(f"{name:20}{count:12,.0f}{change}{'  too many' if name in too_many else ''}")
+    return not too_many
 
 
 def main() -> None:
@@ -87,10 +89,14 @@ def main() -> None:
     if not known and not options.update:
         print(f"no baseline for Python {sysconfig.get_python_version()}; --update makes one")
         return
+    baseline = known.get("instructions", {})
     counts = measure(options.programs or list(PROGRAMS))
-    passed = compare(counts, known.get("instructions", {}))
+    # A program can take more than it has to, if a file of it was compiled on the way, but never less.
+    if again := [name for name in grown(counts, baseline) if name in baseline]:
+        counts.update((name, min(count, counts[name])) for name, count in measure(again).items())
+    passed = compare(counts, baseline)
     if options.update:
-        rounded = known.get("instructions", {}) | {name: round(count, 1) for name, count in counts.items()}
+        rounded = baseline | {name: round(count, 1) for name, count in counts.items()}
         made = {"python": platform.python_version(), "libc": " ".join(platform.libc_ver()), "instructions": rounded}
         BASELINE.write_text(json.dumps(made, indent=1) + "\n")
     elif not passed:

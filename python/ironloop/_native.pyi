@@ -24,6 +24,7 @@ __all__ = [
     "TlsTransport",
     "WritePipeTransport",
     "__version__",
+    "completion_api",
     "tls_backend",
 ]
 
@@ -33,6 +34,7 @@ _Address: TypeAlias = tuple[Any, ...] | str | Buffer
 _TaskFactory: TypeAlias = Callable[..., asyncio.Future[Any]]
 
 __version__: str
+completion_api: object
 
 # The methods that LoopCore overrides have asyncio's signatures; those that it lacks, Loop inherits.
 @disjoint_base

@@ -3,6 +3,7 @@
 //! State machines do no I/O of their own: events go in, small action values come out, time is an
 //! argument. System calls are in `sys`, the only folder of the engine with `unsafe` code.
 
+pub mod completions;
 pub mod datagram;
 pub mod error;
 pub mod metrics;

@@ -6,6 +6,7 @@
 pub mod buffer;
 pub mod call;
 pub mod class;
+pub mod completion_api;
 pub mod error;
 pub mod imports;
 pub mod interpreter;

@@ -10,6 +10,7 @@
 //! ```
 
 mod bindings;
+mod completions;
 mod create_task_doc;
 pub mod discarded;
 pub mod executor;
@@ -109,6 +110,8 @@ pub struct LoopCore {
     pub metrics: Metrics,
     /// For how long to look for events before the thread blocks (`engine::reactor::spin`); 0: not at all.
     busy_poll_ns: AtomicU64,
+    /// What extensions post to; made for the first that asks.
+    completions: completions::Slot,
 }
 
 impl LoopCore {
@@ -325,6 +328,7 @@ impl LoopCore {
             flush_pending: AtomicBool::new(false),
             metrics: Metrics::default(),
             busy_poll_ns: AtomicU64::new(0),
+            completions: completions::Slot::default(),
         })
     }
 
@@ -334,6 +338,7 @@ impl LoopCore {
         // All of it is dropped at the end of this function, where nothing is lent any more.
         let _inbox = self.inbox.close();
         let _state = self.state(py, State::drain);
+        self.completions.close();
     }
 
     /// While turns are run, what the loop holds is alive: a reference that is not visited says the same, and a long queue

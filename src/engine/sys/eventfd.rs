@@ -1,7 +1,7 @@
 //! eventfd(2): a descriptor that another thread can make readable.
 //!
 //! The reactor's waker is one. Any thread may signal it; its counter is never read, since it is registered
-//! edge-triggered and each signal is an edge.
+//! edge-triggered and each signal is an edge. `engine::completions` has another, which is reset when it has been seen to.
 #![expect(unsafe_code, reason = "system calls")]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -28,6 +28,13 @@ impl EventFd {
         // SAFETY: eight bytes, as eventfd wants them. It fails only when the counter is full (EAGAIN),
         // and then the descriptor is readable anyway.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    }
+
+    /// Makes it unreadable until the next notification.
+    pub fn reset(&self) {
+        let mut count: u64 = 0;
+        // SAFETY: room for eight bytes, as eventfd wants it. It fails only when there was no notification (EAGAIN).
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
     }
 }
 
