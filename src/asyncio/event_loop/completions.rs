@@ -52,7 +52,7 @@ impl Drop for Slot {
 impl Postable for LoopCore {
     fn completions(slf: &Bound<'_, Self>) -> PyResult<Arc<Queue>> {
         let py = slf.py();
-        slf.get().check_open()?;
+        slf.get().check_open(py)?;
         if let Some(queue) = slf.get().completions.queue() {
             return Ok(queue);
         }
