@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes, PyMemoryView};
 use pyo3::{ffi, Borrowed};
 
+use super::objects;
 use crate::engine::stream::write_queue::Chunk;
 
 /// A new `bytes` object of `capacity` bytes, filled by `fill`, which returns how many it wrote.
@@ -45,7 +46,7 @@ pub fn bytes_filled_by<E: From<PyErr>>(
     }
     // SAFETY: the first `filled` bytes are initialised by `fill`'s contract.
     let part = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<u8>(), filled.min(capacity)) };
-    Ok(PyBytes::new(py, part).into_any())
+    objects::bytes(py, part).map_err(E::from)
 }
 
 unsafe extern "C" {

@@ -6,13 +6,13 @@
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use crate::asyncio::event_loop::LoopCore;
 use crate::engine;
 use crate::engine::stream::read_size::ReadPlan;
 use crate::engine::sys::file;
 use crate::py::buffer::bytes_filled_by;
+use crate::py::objects;
 
 /// How a read into memory ended.
 pub enum Received<T> {
@@ -26,7 +26,7 @@ pub enum Received<T> {
 /// found room.
 ///
 /// # Errors
-/// `MemoryError`.
+/// `MemoryError`; what was received may be lost then, and the connection with it.
 #[inline]
 pub fn receive<'py>(
     py: Python<'py>,
@@ -36,20 +36,24 @@ pub fn receive<'py>(
     largest: usize,
 ) -> PyResult<(Received<Bound<'py, PyAny>>, usize)> {
     match plan {
-        ReadPlan::Scratch => Ok(receive_small(py, event_loop, fd)),
+        ReadPlan::Scratch => receive_small(py, event_loop, fd),
         ReadPlan::Exact => receive_large(py, event_loop, fd, largest),
     }
 }
 
-fn receive_small<'py>(py: Python<'py>, event_loop: &LoopCore, fd: RawFd) -> (Received<Bound<'py, PyAny>>, usize) {
+fn receive_small<'py>(
+    py: Python<'py>,
+    event_loop: &LoopCore,
+    fd: RawFd,
+) -> PyResult<(Received<Bound<'py, PyAny>>, usize)> {
     event_loop.scratch(py, |scratch| {
         let received = match file::read(fd, scratch) {
             Ok(0) => Received::EndOfStream,
-            Ok(count) => Received::Data(PyBytes::new(py, &scratch[..count]).into_any()),
+            Ok(count) => Received::Data(objects::bytes(py, &scratch[..count])?),
             Err(error) if error.would_block() => Received::Nothing,
             Err(error) => Received::Failed(error),
         };
-        (received, scratch.len())
+        Ok((received, scratch.len()))
     })
 }
 
@@ -61,7 +65,7 @@ fn receive_large<'py>(
 ) -> PyResult<(Received<Bound<'py, PyAny>>, usize)> {
     let available = file::bytes_available(fd).unwrap_or_default();
     if available == 0 {
-        return Ok(receive_small(py, event_loop, fd));
+        return receive_small(py, event_loop, fd);
     }
     let capacity = available.min(largest);
     let outcome = bytes_filled_by(py, capacity, |memory| file::read_uninit(fd, memory).map_err(ReceiveError::Kernel));

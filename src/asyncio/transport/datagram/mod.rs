@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{ffi, Borrowed};
 
 use self::peers::Peers;
@@ -46,13 +46,14 @@ use crate::py::class::{new_with_dict, Finalize};
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
+use crate::py::objects;
 
 /// What a queued datagram counts for besides its data: since 3.13 asyncio adds UDP's header.
 const HEADER_BYTES: usize = if cfg!(Py_3_13) { 8 } else { 0 };
 
 /// A datagram that came, and was not handed over yet.
 struct Received {
-    data: Py<PyBytes>,
+    data: Py<PyAny>,
     sender: Option<SocketAddress>,
 }
 
@@ -166,7 +167,7 @@ impl DatagramTransport {
         let py = event_loop.py();
         let fd = info::fileno(sock)?;
         LoopCore::ensure_no_transport(event_loop, sock, fd)?;
-        let (local, peer) = addresses(py, fd, sock);
+        let (local, peer) = addresses(py, fd, sock)?;
         let connected = peer.is_some();
         let family = socket::local_address(fd).map_or(libc::AF_UNSPEC, |address| address.family());
         let internet = matches!(family, libc::AF_INET | libc::AF_INET6);
@@ -309,9 +310,9 @@ impl DatagramTransport {
         })
     }
 
-    fn __repr__(&self, py: Python<'_>) -> String {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let loop_is_closed = self.event_loop.get().is_loop_closed();
-        self.inner.with(py, |inner| {
+        let text = self.inner.with(py, |inner| {
             let state = match inner.descriptor {
                 Descriptor::Closed => return format!("<DatagramTransport closed fd={}>", inner.registration.fd),
                 _ if inner.life.is_closing() => " closing",
@@ -324,7 +325,8 @@ impl DatagramTransport {
             let writing = if inner.blocked { "polling" } else { "idle" };
             let (fd, size) = (inner.registration.fd, inner.queue.len_bytes());
             format!("<DatagramTransport{state} fd={fd} read={reading} write=<{writing}, bufsize={size}>>")
-        })
+        });
+        objects::text(py, &text)
     }
 
     fn _start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -16,9 +16,8 @@ use std::sync::OnceLock;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use super::GROWN_PIPE;
 use crate::asyncio::event_loop::source::Source;
@@ -35,12 +34,16 @@ use crate::py::class::{new_with_dict, Finalize};
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
+use crate::py::names::name;
+use crate::py::objects;
 
 /// Bytes per read, as much as a new pipe holds. Larger blocks at the top of glibc's heap are given back to the system
 /// each time that they are freed.
 const LARGEST_READ: usize = 64 * 1024;
 /// Reads per turn; together as much as asyncio's one.
 const READS_PER_TURN: usize = 4;
+
+const READ_ERROR: &str = "Fatal read error on pipe transport";
 
 /// The state of a transport.
 struct Inner {
@@ -125,7 +128,10 @@ impl ReadPipeTransport {
             Some((inner.registration.fd, inner.read_size.plan(), context, inner.protocol.as_ref()?.clone_ref(py)))
         });
         let Some((fd, size, context, protocol)) = plan else { return Ok(false) };
-        let received = input::receive(py, this.event_loop.get(), fd, size, LARGEST_READ)?.0;
+        let received = match input::receive(py, this.event_loop.get(), fd, size, LARGEST_READ) {
+            Ok((received, _)) => received,
+            Err(error) => return endpoint::fatal_error(slf, error, false, READ_ERROR).map(|()| false),
+        };
         call::in_context(py, &context, || match received {
             Received::Nothing => Ok(false),
             Received::Data(data) => {
@@ -139,8 +145,7 @@ impl ReadPipeTransport {
             Received::Failed(error) => {
                 // EIO: the other end of a terminal was closed.
                 let everyday = error.errno == libc::EIO;
-                let message = "Fatal read error on pipe transport";
-                endpoint::fatal_error(slf, os_error(py, &error), everyday, message).map(|()| false)
+                endpoint::fatal_error(slf, os_error(py, &error), everyday, READ_ERROR).map(|()| false)
             }
         })
     }
@@ -150,7 +155,7 @@ impl ReadPipeTransport {
         endpoint::log_debug(slf, "info", "%r was closed by peer")?;
         if slf.get().inner.with(py, |inner| inner.life.close(true)) == CloseAction::LoseNow {
             endpoint::deregister(slf.get(), py);
-            let eof_received = protocol.getattr(intern!(py, "eof_received"))?;
+            let eof_received = protocol.getattr(name!(py, "eof_received"))?;
             LoopCore::schedule(slf.get().event_loop.bind(py), eof_received, None, None)?;
             endpoint::lose_soon(slf, None)?;
         }
@@ -278,9 +283,9 @@ impl ReadPipeTransport {
         Ok(self.extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
 
-    fn __repr__(&self, py: Python<'_>) -> String {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let loop_is_closed = self.event_loop.get().is_loop_closed();
-        self.inner.with(py, |inner| {
+        let text = self.inner.with(py, |inner| {
             let fd = inner.registration.fd;
             let state = match inner.descriptor {
                 Descriptor::Closed => return format!("<ReadPipeTransport closed fd={fd}>"),
@@ -292,7 +297,8 @@ impl ReadPipeTransport {
             }
             let reading = if inner.started && inner.life.is_reading() { "polling" } else { "idle" };
             format!("<ReadPipeTransport{state} fd={fd} {reading}>")
-        })
+        });
+        objects::text(py, &text)
     }
 
     fn _start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {

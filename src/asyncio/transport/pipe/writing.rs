@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{ffi, Borrowed};
 
 use crate::asyncio::event_loop::source::Source;
@@ -37,6 +37,7 @@ use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
+use crate::py::objects;
 
 /// The state of a transport.
 pub struct Inner {
@@ -237,9 +238,9 @@ impl WritePipeTransport {
         Ok(self.extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
 
-    fn __repr__(&self, py: Python<'_>) -> String {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let loop_is_closed = self.event_loop.get().is_loop_closed();
-        self.inner.with(py, |inner| {
+        let text = self.inner.with(py, |inner| {
             let fd = inner.registration.fd;
             let state = match inner.descriptor {
                 Descriptor::Closed => return format!("<WritePipeTransport closed fd={fd}>"),
@@ -251,7 +252,8 @@ impl WritePipeTransport {
             }
             let writing = if inner.blocked { "polling" } else { "idle" };
             format!("<WritePipeTransport{state} fd={fd} {writing} bufsize={}>", inner.queue.len_bytes())
-        })
+        });
+        objects::text(py, &text)
     }
 
     fn _start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -11,14 +11,15 @@ use std::mem::MaybeUninit;
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyString};
+use pyo3::types::{PyBytes, PyInt, PyString};
 
 use crate::engine::sys::openssl::{Failure, Session};
 use crate::engine::tls::record_layer::{Read, RecordLayer, Step, Write};
 use crate::py::loop_owned::LoopOwned;
+use crate::py::names::name;
+use crate::py::objects;
 use crate::py::{call, ssl};
 
 /// What the fallback asks `SSLObject.read` for: one record. More would be allocated, and given back, at each call.
@@ -59,13 +60,13 @@ pub struct Names {
 pub fn names(py: Python<'_>) -> PyResult<&'static Names> {
     static NAMES: PyOnceLock<Names> = PyOnceLock::new();
     NAMES.get_or_try_init(py, || {
-        let ssl = py.import(intern!(py, "ssl"))?;
+        let ssl = py.import(name!(py, "ssl"))?;
         let name = |name: &str| ssl.getattr(name).map(Bound::unbind);
         Ok(Names {
             memory_bio: name("MemoryBIO")?,
             want_read: name("SSLWantReadError")?,
             syscall: name("SSLSyscallError")?,
-            transport: py.import(intern!(py, "asyncio.sslproto"))?.getattr("_SSLProtocolTransport")?.unbind(),
+            transport: py.import(name!(py, "asyncio.sslproto"))?.getattr("_SSLProtocolTransport")?.unbind(),
             error: name("SSLError")?,
             certificate_error: name("CertificateError")?,
         })
@@ -83,10 +84,10 @@ impl Layer {
         let py = context.py();
         let memory_bio = names(py)?.memory_bio.bind(py);
         let (incoming, outgoing) = (memory_bio.call0()?, memory_bio.call0()?);
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "server_side"), server_side)?;
-        keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
-        let object = context.call_method(intern!(py, "wrap_bio"), (&incoming, &outgoing), Some(&keywords))?;
+        let keywords = objects::dict(py)?;
+        keywords.set_item(name!(py, "server_side"), server_side)?;
+        keywords.set_item(name!(py, "server_hostname"), server_hostname)?;
+        let object = context.call_method(name!(py, "wrap_bio"), (&incoming, &outgoing), Some(&keywords))?;
         Ok(match ssl::session(&object) {
             Some((session, native)) => Self::Direct { session, object: object.unbind(), native },
             None => Self::Fallback {
@@ -194,7 +195,7 @@ impl<'py> Attached<'_, 'py> {
         let py = self.1;
         let Layer::Fallback { outgoing, records, .. } = self.0 else { return Ok(()) };
         if self.pending(outgoing) > 0 {
-            let data = call::call_method0(py, outgoing, intern!(py, "read").as_unbound())?;
+            let data = call::call_method0(py, outgoing, name!(py, "read").as_unbound())?;
             let data = data.cast::<PyBytes>()?.as_bytes();
             records.with(py, |records| records.extend_from_slice(data));
         }
@@ -203,7 +204,8 @@ impl<'py> Attached<'_, 'py> {
 
     fn pending(&self, bio: &Py<PyAny>) -> usize {
         let py = self.1;
-        bio.bind(py).getattr(intern!(py, "pending")).and_then(|it| it.extract()).unwrap_or_default()
+        let pending = || bio.bind(py).getattr(name!(py, "pending"))?.extract();
+        pending().unwrap_or_default()
     }
 
     #[inline]
@@ -231,8 +233,8 @@ fn ssl_error(py: Python<'_>, reason: Option<String>, line: &str) -> PyResult<PyE
     };
     let name = reason.to_uppercase().replace([' ', '-', '/'], "_");
     let error = class.call1((SSL_ERROR_SSL, format!("[SSL: {name}] {reason}{line}")))?;
-    error.setattr(intern!(py, "library"), intern!(py, "SSL"))?;
-    error.setattr(intern!(py, "reason"), name)?;
+    error.setattr(name!(py, "library"), name!(py, "SSL"))?;
+    error.setattr(name!(py, "reason"), name)?;
     Ok(PyErr::from_value(error))
 }
 
@@ -250,8 +252,8 @@ impl RecordLayer for Attached<'_, '_> {
                 session.with_ciphertext(ciphertext, body).map_err(|_| PyMemoryError::new_err("no room for ciphertext"))
             }
             Layer::Fallback { incoming, .. } => {
-                let ciphertext = PyBytes::new(py, ciphertext).into_any();
-                call::call_method1(py, incoming, intern!(py, "write").as_unbound(), &ciphertext)?;
+                let ciphertext = objects::bytes(py, ciphertext)?;
+                call::call_method1(py, incoming, name!(py, "write").as_unbound(), &ciphertext)?;
                 Ok(body())
             }
         }
@@ -275,7 +277,7 @@ impl RecordLayer for Attached<'_, '_> {
     }
 
     fn handshake(&self) -> PyResult<Step> {
-        let name = intern!(self.1, "do_handshake");
+        let name = name!(self.1, "do_handshake");
         match self.0 {
             Layer::Direct { session, object, native } => match self.exclusively(native, || session.handshake()) {
                 Ok(Step::WantsMore) => Ok(Step::WantsMore),
@@ -292,13 +294,13 @@ impl RecordLayer for Attached<'_, '_> {
     #[inline]
     fn read(&self, into: &mut [MaybeUninit<u8>]) -> PyResult<Read> {
         let py = self.1;
-        let name = intern!(py, "read");
+        let name = name!(py, "read");
         match self.0 {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.read(into))
                 .map_err(|failure| self.error(session, failure, object, name, Some(PyInt::new(py, 1).into_any()))),
             Layer::Fallback { object, .. } => {
-                let wanted = into.len().min(FALLBACK_READ).into_pyobject(py)?.into_any();
+                let wanted = objects::count(py, into.len().min(FALLBACK_READ) as u64)?;
                 let Some(data) = self.ask(object, name, Some(wanted))? else { return Ok(Read::WantsMore) };
                 let data = data.cast::<PyBytes>()?.as_bytes();
                 if data.is_empty() {
@@ -315,13 +317,13 @@ impl RecordLayer for Attached<'_, '_> {
     #[inline]
     fn write(&self, plaintext: &[u8]) -> PyResult<Write> {
         let py = self.1;
-        let name = intern!(py, "write");
+        let name = name!(py, "write");
         match self.0 {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.write(plaintext))
                 .map_err(|failure| self.error(session, failure, object, name, Some(PyBytes::new(py, b"x").into_any()))),
             Layer::Fallback { object, .. } => {
-                let piece = PyBytes::new(py, &plaintext[..plaintext.len().min(FALLBACK_WRITE)]).into_any();
+                let piece = objects::bytes(py, &plaintext[..plaintext.len().min(FALLBACK_WRITE)])?;
                 match self.ask(object, name, Some(piece))? {
                     Some(count) => Ok(Write::Taken(count.extract()?)),
                     None => Ok(Write::WantsMore),
@@ -331,14 +333,15 @@ impl RecordLayer for Attached<'_, '_> {
     }
 
     fn shutdown(&self) -> PyResult<Step> {
-        let name = intern!(self.1, "unwrap");
+        let name = name!(self.1, "unwrap");
+        let read = name!(self.1, "read");
         match self.0 {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.shutdown())
                 // A second shutdown would fail for another reason: that the first one did.
                 .map_err(|failure| {
                     let one = PyInt::new(self.1, 1).into_any();
-                    self.error(session, failure, object, intern!(self.1, "read"), Some(one))
+                    self.error(session, failure, object, read, Some(one))
                 }),
             Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
         }
