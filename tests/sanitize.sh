@@ -64,8 +64,17 @@ address)
         ASAN_OPTIONS="detect_leaks=0:quarantine_size_mb=16:allocator_may_return_null=1:${ASAN_OPTIONS:-}")
     ;;
 thread)
+    # rustc's instrumentation calls these by LLVM's names, gcc's library has them by their usual ones only.
+    mkdir -p "$builds"
+    cc -shared -fPIC -fno-builtin -o "$builds/names.so" -x c - <<'EOC'
+#include <string.h>
+void *__tsan_memcpy(void *to, const void *from, size_t size) { return memcpy(to, from, size); }
+void *__tsan_memmove(void *to, const void *from, size_t size) { return memmove(to, from, size); }
+void *__tsan_memset(void *to, int byte, size_t size) { return memset(to, byte, size); }
+EOC
     # Children that never exec are not looked at: the sanitizer's own thread is not there after fork(2).
-    environment=(TSAN_OPTIONS="suppressions=$root/tests/support/tsan.supp:die_after_fork=0:${TSAN_OPTIONS:-}")
+    environment=(LD_PRELOAD="$builds/names.so"
+        TSAN_OPTIONS="suppressions=$root/tests/support/tsan.supp:die_after_fork=0:${TSAN_OPTIONS:-}")
     ;;
 faults) features=python,faults ;;
 esac
