@@ -4,6 +4,8 @@
     python benches/run.py                     # everything; takes two to three hours
     python benches/run.py --quick             # the headline rows, in less than three minutes
     python benches/run.py --rows call_soon_chain,echo --loops uvloop,ironloop --rounds 9 --json result.json
+    python benches/run.py --minutes 60 --json result.json            # as many rounds as fit
+    python benches/run.py --minutes 60 --json result.json --resume   # goes on after an interruption
     python benches/run.py --list
 
 The first run makes an environment in benches/.venv with the other loops from PyPI and this ironloop, and builds the
@@ -44,12 +46,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--loops", default=",".join((*LOOPS, REFERENCE)), help="comma-separated; default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="measured time of a sample")
+    parser.add_argument("--minutes", type=float, help="time for all of it, from which rounds and seconds follow")
     parser.add_argument("--quick", action="store_true", help=f"headline rows, one round of {QUICK_SECONDS} s")
     parser.add_argument(
         "--fresh-only", action="store_true", help="no second sample with malloc's mmap threshold raised"
     )
     parser.add_argument("--per-cpu", action="store_true", help="per second of CPU time, for a machine with other work")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all samples")
+    parser.add_argument("--resume", action="store_true", help="go on with what the file of --json has already")
     parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="write a page with tables")
     parser.add_argument("--svg", type=pathlib.Path, metavar="FILE", help="write a chart of the headline rows")
     parser.add_argument("--growth-svg", type=pathlib.Path, metavar="FILE", help="write a chart of the rows of growth")
@@ -68,7 +72,12 @@ def measured(options: argparse.Namespace) -> session.Result:
         chosen = chosen if options.rows else [name for name in chosen if ROWS[name].headline]
     wanted = chosen if options.quick or options.fresh_only else keys(chosen)
     result = session.begin(options.loops.split(","), environment.failures(), rounds, seconds)
-    session.measure(result, wanted, options.json)
+    if options.resume and options.json and options.json.exists():
+        earlier = session.Result.read(options.json)
+        if not earlier.begins_as(result):
+            raise SystemExit(f"{options.json} is of another machine, or of other loops: it cannot go on here")
+        result = earlier
+    session.measure(result, wanted, options.json, options.minutes)
     return result
 
 

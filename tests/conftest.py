@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 from typing import TYPE_CHECKING, Any
 
 import ironloop
@@ -73,6 +74,16 @@ def run(loop: Any) -> Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]:
         return loop.run_until_complete(asyncio.wait_for(main(), 50))
 
     return run_on_loop
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two sockets that are connected and do not block."""
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    with left, right:
+        yield left, right
 
 
 @pytest.fixture

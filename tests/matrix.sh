@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds and tests ironloop on every CPython that it finds, one after the other, a line for each:
+# Builds and tests ironloop on every CPython that it finds, a line for each:
 #
-#   tests/matrix.sh [-k EXPR] [-m EXPR] [--cpython] [--without VERSION] [--keep] [INTERPRETER...]
+#   tests/matrix.sh [-k EXPR] [-m EXPR] [--cpython] [--without VERSION] [--at-once N] [--keep]
+#                   [INTERPRETER...]
 #
 #   3.12.1    ok      1234 passed, 40 skipped
 #   3.13.15t  FAILED  3 failed, 1231 passed, 40 skipped (/.../target/matrix/3.13t.log)
@@ -11,6 +12,7 @@
 #   -m EXPR            only the tests with these marks, as for pytest
 #   --cpython          CPython's own tests of asyncio as well (tests/cpython), all of them
 #   --without VERSION  not on this one (3.11, 3.13t), which was tested otherwise
+#   --at-once N        so many versions beside each other (1); the lines come as they end
 #   --keep             keep the virtual environments, and say where they are
 #   -h                 this text
 #
@@ -32,7 +34,7 @@ usage() {
 }
 
 pytest_args=(-q tests -p no:cacheprovider --color=no)
-keep=0 cpython=0 without='' given=()
+keep=0 cpython=0 at_once=1 without='' given=()
 while (($#)); do
     case $1 in
     -h | --help) usage; exit 0 ;;
@@ -47,6 +49,11 @@ while (($#)); do
         without+=" $2"
         shift
         ;;
+    --at-once)
+        [[ ${2:-} == [1-9] ]] || fail "--at-once needs a number from 1 to 9"
+        at_once=$2
+        shift
+        ;;
     --keep) keep=1 ;;
     -*) fail "unknown option $1 (-h for help)" ;;
     *) given+=("$1") ;;
@@ -54,6 +61,8 @@ while (($#)); do
     shift
 done
 
+# Nothing but the package and pytest is installed in the environments.
+unset IRONLOOP_REQUIRE_PEERS
 # They would reach into the environments, or back to the one that this is run in.
 unset PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHON_GIL VIRTUAL_ENV
 
@@ -176,16 +185,24 @@ run_tests() {
     return "$status"
 }
 
-failed=0
-for i in "${!tags[@]}"; do
-    tag=${tags[i]} python=${pythons[i]} env=$environments/${tags[i]} log=$builds/${tags[i]}.log
+# Builds and tests the version with the index $1, and prints its line.
+try_version() {
+    local i=$1 tag=${tags[$1]} python=${pythons[$1]} env=$environments/${tags[$1]} log=$builds/${tags[$1]}.log result
     echo "$python, ${versions[i]}" >"$log"
     if set_up && run_tests; then
         printf '%-9s %-7s %s\n' "${versions[i]}" ok "$result"
     else
         printf '%-9s %-7s %s (%s)\n' "${versions[i]}" FAILED "$result" "$log"
-        failed=1
+        touch "$environments/failed"
     fi
     ((keep)) || rm -rf "$env"
+}
+
+for i in "${!tags[@]}"; do
+    if ((i >= at_once)); then
+        wait -n
+    fi
+    try_version "$i" &
 done
-exit $failed
+wait
+[ ! -e "$environments/failed" ]

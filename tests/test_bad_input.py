@@ -84,9 +84,7 @@ def test_every_method_survives_every_kind_of_argument():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_a_transport_needs_a_loop_and_an_open_socket(loop_name):
-    if loop_name == "asyncio":
-        pytest.skip("about native classes")
+def test_a_transport_needs_a_loop_and_an_open_socket():
     import socket
 
     loop = ironloop.new_event_loop()

@@ -41,12 +41,6 @@ def test_cancel_is_idempotent_and_drops_the_callback(loop):
         assert handle._args is None
 
 
-def same_text(text):
-    import re
-
-    return re.sub(r"when=[\d.]+", "when=T", text)
-
-
 @pytest.mark.parametrize("debug", [False, True])
 def test_the_repr_is_that_of_cpythons_loop(loop_factory, debug):
     import ironloop

@@ -87,10 +87,7 @@ def test_a_lost_connection_is_freed_without_the_collector(run, loop, loop_name):
 
 
 @pytest.mark.parametrize("how", ["refused", "factory", "cancelled"])
-def test_failed_connects_leave_no_descriptor(run, loop, how, loop_name):
-    if loop_name == "asyncio" and how == "factory":
-        pytest.skip("CPython's create_connection forgets the socket, and the collector has to find it")
-
+def test_failed_connects_leave_no_descriptor(run, loop, how):
     async def main():
         server = await loop.create_server(Echo, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()

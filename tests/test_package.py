@@ -62,3 +62,29 @@ loop.close()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_integrations_import_only_what_is_asked_for():
+    code = """
+import sys
+import ironloop
+assert not any(name.startswith("ironloop.integrations") for name in sys.modules)
+from ironloop.integrations import gunicorn
+assert dir(gunicorn) == ["AiohttpWorker", "UvicornWorker", "Worker"]
+assert not {"gunicorn", "uvicorn", "aiohttp"} & set(sys.modules)
+try:
+    gunicorn.Nothing
+except AttributeError as error:
+    assert "no attribute 'Nothing'" in str(error)
+else:
+    raise AssertionError
+sys.modules["gunicorn.workers.gasgi"] = None  # as before gunicorn 24
+try:
+    gunicorn.Worker
+except ImportError as error:
+    assert "use UvicornWorker" in str(error)
+else:
+    raise AssertionError
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

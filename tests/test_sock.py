@@ -10,15 +10,6 @@ import sys
 import pytest
 
 
-@pytest.fixture
-def pair():
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
-    with left, right:
-        yield left, right
-
-
 def test_data_goes_there_and_back(run, loop, pair):
     left, right = pair
 

@@ -13,15 +13,6 @@ import pytest
 
 
 @pytest.fixture
-def pair():
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
-    with left, right:
-        yield left, right
-
-
-@pytest.fixture
 def connection():
     """Two ends of a TCP connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -254,10 +245,7 @@ def test_events_that_nobody_waits_for_are_no_trouble(run, loop, connection):
     run(main)
 
 
-def test_an_accept_that_is_cancelled_late_loses_no_connection(loop_name, run, loop):
-    if loop_name == "asyncio":
-        pytest.skip("CPython's accepts for who is cancelled, and drops the connection")
-
+def test_an_accept_that_is_cancelled_late_loses_no_connection(run, loop):
     async def main():
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
@@ -275,9 +263,7 @@ def test_an_accept_that_is_cancelled_late_loses_no_connection(loop_name, run, lo
     run(main)
 
 
-def test_a_receive_that_is_cancelled_late_loses_no_data(loop_name, run, loop, pair):
-    if loop_name == "asyncio":
-        pytest.skip("CPython's loop receives for who is cancelled")
+def test_a_receive_that_is_cancelled_late_loses_no_data(run, loop, pair):
     left, right = pair
 
     async def main():

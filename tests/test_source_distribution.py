@@ -33,7 +33,7 @@ def distribution(tmp_path_factory):
 
 def sources(root):
     """The files that a build reads, as paths below `root`."""
-    patterns = ("src/**/*.rs", "python/ironloop/*", "build.rs", "Cargo.*", "pyproject.toml", "README.md", "LICENSE*")
+    patterns = ("src/**/*.rs", "python/ironloop/**/*", "build.rs", "Cargo.*", "pyproject.toml", "README.md", "LICENSE*")
     files = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
     return {str(path.relative_to(root)) for path in files if path.suffix not in (".so", ".pyc")}
 

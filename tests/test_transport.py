@@ -10,8 +10,8 @@ import weakref
 
 import pytest
 
-from tests.support.builds import whole_calls
-from tests.support.protocols import Echo, HalfOpen, Recorder, close_all, connected_pair
+from tests.support.protocols import Echo, HalfOpen, Paused, Recorder, close_all, connected_pair
+from tests.support.water_marks import assert_water_marks_can_be_set
 
 
 def test_events_come_in_order(run):
@@ -177,11 +177,6 @@ def test_pausing_in_connection_made_works(run, side, loop_name):
     if loop_name == "asyncio" and sys.version_info < (3, 11, 4):
         pytest.skip("CPython's transport starts reading all the same before 3.11.4")
 
-    class Paused(Recorder):
-        def connection_made(self, transport):
-            super().connection_made(transport)
-            transport.pause_reading()
-
     async def main():
         factories = (Paused, Recorder) if side == "client" else (Recorder, Paused)
         client, peer, server = await connected_pair(*factories)
@@ -295,18 +290,7 @@ def test_water_marks_can_be_set(run):
     async def main():
         client, peer, server = await connected_pair()
         transport = client.transport
-        assert transport.get_write_buffer_limits() == (16 * 1024, 64 * 1024)
-        transport.set_write_buffer_limits(high=1000)
-        assert transport.get_write_buffer_limits() == (250, 1000)
-        transport.set_write_buffer_limits(low=100)
-        assert transport.get_write_buffer_limits() == (100, 400)
-        transport.set_write_buffer_limits(high=0)
-        assert transport.get_write_buffer_limits() == (0, 0)
-        for high, low in ((1, 2), (-1, None), (None, -5)):
-            with pytest.raises(ValueError, match="must be >= low"):
-                transport.set_write_buffer_limits(high=high, low=low)
-        transport.set_write_buffer_limits()
-        assert transport.get_write_buffer_limits() == (16 * 1024, 64 * 1024)
+        assert_water_marks_can_be_set(transport.get_write_buffer_limits, transport.set_write_buffer_limits)
         assert transport.get_write_buffer_size() == 0
         await close_all(client, peer, server)
 

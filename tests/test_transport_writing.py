@@ -11,43 +11,9 @@ import sys
 import pytest
 
 from tests.support.builds import FREE_THREADED
+from tests.support.bulk import Digest, Flooder, flood_each_other, pattern
 from tests.support.leaks import resident_bytes
-from tests.support.protocols import Recorder, close_all, connected_pair
-
-
-def pattern(size):
-    """Bytes that do not repeat at powers of two, so that a piece in the wrong place shows."""
-    return bytes(bytearray(range(251)) * (size // 251 + 1))[:size]
-
-
-class Paused(Recorder):
-    """Does not read until it is told to."""
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        transport.pause_reading()
-
-
-class Digest(asyncio.Protocol):
-    """Counts and hashes what it gets, without keeping it."""
-
-    def __init__(self):
-        loop = asyncio.get_running_loop()
-        self.count = 0
-        self.hash = hashlib.sha256()
-        self.made = loop.create_future()
-        self.lost = loop.create_future()
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self.made.set_result(None)
-
-    def data_received(self, data):
-        self.count += len(data)
-        self.hash.update(data)
-
-    def connection_lost(self, exc):
-        self.lost.set_result(exc)
+from tests.support.protocols import Paused, Recorder, close_all, connected_pair
 
 
 @pytest.mark.slow
@@ -205,43 +171,10 @@ def test_close_may_be_followed_by_abort(run):
 
 @pytest.mark.slow
 def test_both_ends_flood_each_other_without_a_stall(run):
-    size, chunk = 30_000_000, 1 << 16
-
-    class Flooder(Digest):
-        def __init__(self):
-            super().__init__()
-            self.sent = 0
-            self.paused = False
-            self.complete = asyncio.get_running_loop().create_future()
-
-        def start(self):
-            while not self.paused and self.sent < size:
-                self.transport.write(bytes(chunk))
-                self.sent += chunk
-
-        def data_received(self, data):
-            super().data_received(data)
-            if self.count >= size and not self.complete.done():
-                self.complete.set_result(None)
-
-        def pause_writing(self):
-            self.paused = True
-
-        def resume_writing(self):
-            self.paused = False
-            self.start()
-
     async def main():
         client, peer, server = await connected_pair(Flooder, Flooder)
-        client.start()
-        peer.start()
-        await client.complete
-        await peer.complete
-        assert client.count >= size
-        client.transport.abort()
-        peer.transport.abort()
-        await asyncio.wait([client.lost, peer.lost])
-        await close_all(server)
+        await flood_each_other(client, peer)
+        await close_all(client, peer, server)
 
     run(main)
 

@@ -6,25 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.support.protocols import Echo, Recorder, close_all, connected_pair
-
-
-class Boom(Exception):
-    """What the callbacks raise."""
-
-
-def failing(method, exception=Boom):
-    """A recorder of which one method raises."""
-
-    class Failing(Recorder):
-        pass
-
-    def fail(self, *arguments):
-        getattr(Recorder, method)(self, *arguments)
-        raise exception(method)
-
-    setattr(Failing, method, fail)
-    return Failing
+from tests.support.protocols import Echo, Paused, Recorder, close_all, connected_pair
+from tests.support.user_errors import Boom, FailingBuffer, FailingFlowControl, failing, flow_control_is_reported
 
 
 async def next_client_is_served(loop, server):
@@ -81,31 +64,13 @@ def test_a_failing_connection_lost_is_reported_and_the_socket_is_closed(run, loo
 
 
 def test_failing_flow_control_is_reported_and_changes_nothing(run, loop, reports):
-    class Paused(Recorder):
-        def connection_made(self, transport):
-            super().connection_made(transport)
-            transport.pause_reading()
-
-    class Failing(Recorder):
-        def pause_writing(self):
-            raise Boom("pause")
-
-        def resume_writing(self):
-            raise Boom("resume")
-
     async def main():
-        client, peer, server = await connected_pair(Failing, Paused)
+        client, peer, server = await connected_pair(FailingFlowControl, Paused)
         data = b"x" * 8_000_000
         client.transport.write(data)
         peer.transport.resume_reading()
         assert await peer.received(len(data)) == data
-        while len(reports) < 2:
-            await asyncio.sleep(0)
-        assert [report["message"] for report in reports] == [
-            "protocol.pause_writing() failed",
-            "protocol.resume_writing() failed",
-        ]
-        assert all(report["transport"] is client.transport for report in reports)
+        await flow_control_is_reported(reports, client.transport)
         await close_all(client, peer, server)
 
     run(main)
@@ -159,26 +124,11 @@ def test_a_failing_protocol_factory_of_a_server_costs_one_client(run, loop, repo
 
 @pytest.mark.parametrize("method", ["get_buffer", "buffer_updated", "empty"])
 def test_a_failing_buffered_protocol_ends_the_connection(run, loop, reports, method):
-    class Failing(asyncio.BufferedProtocol):
-        def __init__(self):
-            self.lost = loop.create_future()
-
-        def get_buffer(self, hint):
-            if method == "get_buffer":
-                raise Boom(method)
-            return bytearray(0 if method == "empty" else 100)
-
-        def buffer_updated(self, count):
-            raise Boom(method)
-
-        def connection_lost(self, exc):
-            self.lost.set_result(exc)
-
     async def main():
         peers = []
 
         def factory():
-            peers.append(Failing())
+            peers.append(FailingBuffer(method))
             return peers[-1]
 
         server = await loop.create_server(factory, "127.0.0.1", 0)

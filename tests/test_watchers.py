@@ -11,15 +11,6 @@ import pytest
 from tests.support.protocols import Echo, Recorder, close_all, connected_pair
 
 
-@pytest.fixture
-def pair():
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    right.setblocking(False)
-    with left, right:
-        yield left, right
-
-
 def turns(loop, count=5):
     """Run a few turns."""
 
@@ -53,7 +44,7 @@ def test_a_reader_gets_its_arguments(loop, pair):
 def test_the_last_reader_wins(loop, pair):
     left, right = pair
     got = []
-    loop.add_reader(left, pytest.fail)
+    loop.add_reader(left, got.append, "the first")
     loop.add_reader(left, lambda: (got.append(1), left.recv(10)))
     right.send(b"x")
     turns(loop)
@@ -197,12 +188,13 @@ def test_a_number_that_was_closed_and_opened_again_can_be_watched(loop):
         pytest.skip("CPython's selector remembers the old registration and raises FileNotFoundError")
     left, right = socket.socketpair()
     number = left.fileno()
-    loop.add_reader(number, pytest.fail)
+    got = []
+    loop.add_reader(number, got.append, "the old one")
     left.close()
     right.close()
     left, right = socket.socketpair()
     with left, right:
-        got = []
+        assert left.fileno() == number
         loop.add_reader(left, lambda: got.append(left.recv(10)))
         right.send(b"new")
         turns(loop)

@@ -8,55 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pathlib
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
 import ironloop
 
+# Those that are measured by time, too.
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "python" / "ironloop" / "bench" / "programs"))
+from callbacks import call_soon_chain
+from tasks import create_task, future_wake, sleep_zero
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 KIB = 1024
 AT_ONCE = 100
-
-
-async def call_soon_chain(count: int) -> None:
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-    left = count
-
-    def step() -> None:
-        nonlocal left
-        left -= 1
-        if left:
-            loop.call_soon(step)
-        else:
-            done.set_result(None)
-
-    loop.call_soon(step)
-    await done
-
-
-async def sleep_zero(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-async def create_task(count: int) -> None:
-    async def nothing() -> None:
-        pass
-
-    for _ in range(count):
-        await asyncio.create_task(nothing())
-
-
-async def future_wake(count: int) -> None:
-    loop = asyncio.get_running_loop()
-    for _ in range(count):
-        future = loop.create_future()
-        loop.call_soon(future.set_result, None)
-        await future
 
 
 async def timers_cancelled(count: int) -> None:

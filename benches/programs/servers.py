@@ -1,4 +1,4 @@
-"""Servers: echoes over TCP, Unix sockets and UDP, and streams of bytes each way."""
+"""Servers: other echoes over TCP, Unix sockets and UDP than those of `echoes`, and streams of bytes each way."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ import socket
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from programs.echoes import BACKLOG, Echo, serve, serve_with_streams
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 PIECE = bytes(64 * 1024)
-BACKLOG = 1024
-
-
-class Echo(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.transport.write(data)
 
 
 class BufferedEcho(asyncio.BufferedProtocol):
@@ -84,30 +77,20 @@ class DatagramEcho(asyncio.DatagramProtocol):
         self.transport.sendto(data, addr)
 
 
-async def _serve(factory: Callable[[], asyncio.BaseProtocol]) -> None:
-    server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0, backlog=BACKLOG)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.get_running_loop().create_future()  # not every loop has serve_forever
-
-
-async def serve_protocol(size: int) -> None:
-    await _serve(Echo)
-
-
 async def serve_buffered(size: int) -> None:
-    await _serve(BufferedEcho)
+    await serve(BufferedEcho)
 
 
 async def serve_pipelined(size: int) -> None:
-    await _serve(Pipelined)
+    await serve(Pipelined)
 
 
 async def serve_source(size: int) -> None:
-    await _serve(Source)
+    await serve(Source)
 
 
 async def serve_sink(size: int) -> None:
-    await _serve(Sink)
+    await serve(Sink)
 
 
 async def serve_unix(size: int) -> None:
@@ -135,26 +118,6 @@ async def serve_datagrams(size: int) -> None:
     transport.close()
 
 
-async def _serve_streams(echo: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]) -> None:
-    server = await asyncio.start_server(echo, "127.0.0.1", 0, limit=1 << 20, backlog=BACKLOG)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.get_running_loop().create_future()
-
-
-async def serve_streams(size: int) -> None:
-    """Messages of a known size."""
-
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                writer.write(await reader.readexactly(size))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    await _serve_streams(echo)
-
-
 async def serve_lines(size: int) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -165,7 +128,7 @@ async def serve_lines(size: int) -> None:
             pass
         writer.close()
 
-    await _serve_streams(echo)
+    await serve_with_streams(echo)
 
 
 async def serve_sock(size: int) -> None:

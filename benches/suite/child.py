@@ -9,34 +9,13 @@ import asyncio
 import importlib
 import json
 import os
-import resource
 import sys
-import time
-from typing import TYPE_CHECKING
 
 from suite.loops import new_loop
 from suite.rows import ROWS
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+from suite.work import work
 
 CORE = 0
-
-
-def cpu_seconds() -> float:
-    """Of this process and of the children that have ended."""
-    usages = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-async def work(program: Callable[[int], Awaitable[None]], count: int, seconds: float) -> dict[str, float]:
-    """Operations per second, and per second of CPU time. The first call warms up."""
-    await program(count)
-    start, cpu, calls = time.perf_counter(), cpu_seconds(), 0
-    while (elapsed := time.perf_counter() - start) < seconds:
-        await program(count)
-        calls += 1
-    return {"rate": count * calls / elapsed, "rate_of_cpu": count * calls / (cpu_seconds() - cpu)}
 
 
 def main() -> None:

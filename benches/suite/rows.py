@@ -58,7 +58,7 @@ def _echo(
         f"{name}_{kib}k_c{connections}",
         f"{title}, {kib} KiB, {many}",
         "echo",
-        f"servers.{program}",
+        program,
         load=load,
         connections=connections,
         size=kib * 1024,
@@ -72,17 +72,23 @@ def _echoes() -> list[Row]:
     sizes = [(kib, connections) for kib in (1, 10, 100) for connections in (1, 10, 100)]
     headlines = ((1, 1), (1, 10), (100, 10))
     return [
-        *(_echo("tcp", "TCP echo", "serve_protocol", c, kib, headline=(kib, c) in headlines) for kib, c in sizes),
-        *(_echo("buffered", "BufferedProtocol", "serve_buffered", c, kib) for kib, c in ((1, 10), (1, 100), (100, 10))),
-        _echo("streams", "streams, readexactly", "serve_streams", 10, headline=True),
-        _echo("streams", "streams, readexactly", "serve_streams", 10, 10),
-        _echo("lines", "streams, readline", "serve_lines", 10),
-        _echo("sock", "sock_recv, sock_sendall", "serve_sock", 10, headline=True),
-        _echo("sock", "sock_recv, sock_sendall", "serve_sock", 10, 100),
-        _echo("pipelined", "16 pipelined", "serve_pipelined", 1, depth=16),
-        _echo("pipelined", "16 pipelined", "serve_pipelined", 10, depth=16, headline=True),
-        _echo("unix", "Unix echo", "serve_unix", 10),
-        _echo("unix", "Unix echo", "serve_unix", 100),
+        *(
+            _echo("tcp", "TCP echo", "echoes.serve_protocol", c, kib, headline=(kib, c) in headlines)
+            for kib, c in sizes
+        ),
+        *(
+            _echo("buffered", "BufferedProtocol", "servers.serve_buffered", c, kib)
+            for kib, c in ((1, 10), (1, 100), (100, 10))
+        ),
+        _echo("streams", "streams, readexactly", "echoes.serve_streams", 10, headline=True),
+        _echo("streams", "streams, readexactly", "echoes.serve_streams", 10, 10),
+        _echo("lines", "streams, readline", "servers.serve_lines", 10),
+        _echo("sock", "sock_recv, sock_sendall", "servers.serve_sock", 10, headline=True),
+        _echo("sock", "sock_recv, sock_sendall", "servers.serve_sock", 10, 100),
+        _echo("pipelined", "16 pipelined", "servers.serve_pipelined", 1, depth=16),
+        _echo("pipelined", "16 pipelined", "servers.serve_pipelined", 10, depth=16, headline=True),
+        _echo("unix", "Unix echo", "servers.serve_unix", 10),
+        _echo("unix", "Unix echo", "servers.serve_unix", 100),
     ]
 
 
@@ -119,14 +125,14 @@ def _transfers() -> list[Row]:
             "accept",
             "connect, one byte, close; 1 at a time",
             "connections",
-            "servers.serve_protocol",
+            "echoes.serve_protocol",
             load="churn {address} 1",
         ),
         Row(
             "accept_c10",
             "connect, one byte, close; 10 at a time",
             "connections",
-            "servers.serve_protocol",
+            "echoes.serve_protocol",
             load="churn {address} 10",
         ),
     ]
@@ -232,8 +238,8 @@ def _memory() -> list[Row]:
     size, held = (Figure("bytes", "B"),), "memory of an idle connection"
     hold = "hold {address} 2000"
     return [
-        Row("memory_protocol", f"{held}, Protocol", "memory", "servers.serve_protocol", 0, hold, size),
-        Row("memory_streams", f"{held}, streams", "memory", "servers.serve_streams", 0, hold, size, size=1),
+        Row("memory_protocol", f"{held}, Protocol", "memory", "echoes.serve_protocol", 0, hold, size),
+        Row("memory_streams", f"{held}, streams", "memory", "echoes.serve_streams", 0, hold, size, size=1),
         Row("memory_tls", f"{held}, TLS", "memory", "tls", 0, "idle 1000", size, "rsa", reference="tls"),
         Row("memory_task", "memory of a waiting task", "memory", "resources.memory_of_tasks", figures=size),
         Row("memory_timer", "memory of a timer", "memory", "resources.memory_of_timers", figures=size),
@@ -256,7 +262,7 @@ def _among(pending: int) -> Row:
 
 
 def _growth() -> list[Row]:
-    rows = [_echo("tcp", "TCP echo", "serve_protocol", connections) for connections in (10, 100, 1_000, 5_000)]
+    rows = [_echo("tcp", "TCP echo", "echoes.serve_protocol", connections) for connections in (10, 100, 1_000, 5_000)]
     figures = (RATE, Figure("p99_us", "µs", label="99 %"))
     return [
         replace(row, name=f"growth_c{row.connections}", group="growth", figures=figures, headline=False) for row in rows

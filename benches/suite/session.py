@@ -1,25 +1,30 @@
-"""The order of the samples: round by round, row by row, the loops in turns. Keeps everything in one Result."""
+"""The order of the samples: round by round, row by row, the loops in turns. Keeps everything in one Result.
+
+A Result that was kept in a file half way goes on where it ended: what is there is not measured again.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
 import pathlib
 import platform
-import ssl
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 
 from suite import tools
 from suite.loops import REFERENCE, packages
+from suite.machine import machine, package_version
 from suite.progress import Progress
 from suite.rows import Row, row_of
 from suite.sampling import Sample, reason, take
 
 ATTEMPTS = 2  # so many failures and no success: that loop cannot do that row
-SAME_AS_BASE = "the library changes nothing here"
+SAVE_EVERY = 50  # samples; a machine that goes down takes no more along
+# To divide a given time: seconds that a sample takes besides those that are measured and a quarter for warming up;
+# rounds that are worth more than long samples; the shortest samples.
+OVERHEAD, FEWEST_ROUNDS, SHORTEST = 0.6, 3, 0.3
 
 
 @dataclass
@@ -40,6 +45,10 @@ class Result:
     def save(self, path: pathlib.Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
+    def begins_as(self, other: Result) -> bool:
+        """Whether the two are of the same machine and the same loops, so that samples of both may stand in one."""
+        return (self.machine, self.versions, self.missing) == (other.machine, other.versions, other.missing)
+
     @classmethod
     def read(cls, path: pathlib.Path) -> Result:
         return cls(**json.loads(path.read_text()))
@@ -52,23 +61,50 @@ def begin(loops: list[str], failed: dict[str, str], rounds: int, seconds: float)
     return Result(machine(), versions, missing, rounds, seconds)
 
 
-def measure(result: Result, keys: list[str], path: pathlib.Path | None) -> None:
-    """All samples; the file is written after each round."""
+def measure(result: Result, keys: list[str], path: pathlib.Path | None, minutes: float | None = None) -> None:
+    """All samples that are missing. The file is written now and then, and in the end, whatever the end is.
+
+    With `minutes` the rounds and the length of a sample follow from them, and no round begins that would take too long.
+    """
     names = [name for name in result.loops if name not in result.missing]
     pairs = [(key, name) for key in keys for name in names if applies(row_of(key), name)]
+    if minutes is not None and not result.samples:
+        result.rounds, result.seconds = division(minutes * 60, len(pairs))
+    end = None if minutes is None else time.monotonic() + minutes * 60
     progress, tls = Progress(len(pairs) * result.rounds), tools.TlsTools()
     try:
-        for _ in range(result.rounds):
+        for number in range(result.rounds):
+            start = time.monotonic()
             for key, name in pairs:
                 progress.step(f"{key} {name}")
                 samples = result.samples.setdefault(key, {}).setdefault(name, [])
-                if len(samples) < ATTEMPTS or any("error" not in sample for sample in samples):
-                    samples.append(take(key, name, result.seconds, tls))
-            if path:
-                result.save(path)
+                hopeless = len(samples) >= ATTEMPTS and all("error" in sample for sample in samples)
+                if len(samples) > number or hopeless:
+                    continue
+                samples.append(take(key, name, result.seconds, tls))
+                if path and progress.done % SAVE_EVERY == 0:
+                    result.save(path)
+            now = time.monotonic()
+            if end is not None and now + (now - start) > end:
+                result.rounds = number + 1
+                break
     finally:
         tls.close()
+        if path:
+            result.save(path)
     progress.end()
+
+
+def division(seconds: float, pairs: int) -> tuple[int, float]:
+    """How many rounds of samples of which length fit into a time."""
+    per_sample = seconds / max(pairs, 1)
+    rounds = int(per_sample / (1.25 + OVERHEAD))
+    if rounds >= FEWEST_ROUNDS:
+        return rounds, 1.0
+    length = (per_sample / FEWEST_ROUNDS - OVERHEAD) / 1.25
+    if length >= SHORTEST:
+        return FEWEST_ROUNDS, round(length, 2)
+    return max(1, int(per_sample / (SHORTEST * 1.25 + OVERHEAD))), SHORTEST
 
 
 def applies(row: Row, loop: str) -> bool:
@@ -93,19 +129,3 @@ def version(name: str) -> str:
     if name == REFERENCE:
         return ""
     return " + ".join(map(package_version, packages(name))) or platform.python_version()
-
-
-def package_version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "from sources"
-
-
-def machine() -> str:
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    model = next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{os.cpu_count()} cores, {model}, Linux {platform.release()}, {python}, {ssl.OPENSSL_VERSION}"

@@ -1,4 +1,4 @@
-"""Runs a program as `python` itself would, with ironloop's policy installed.
+"""Runs a program as `python` itself would, with ironloop's policy installed, and servers told of it (`_adapt`).
 
 What a program can see of how it was started is what it would see without us: `sys.argv`, `sys.path[0]`, the
 module `__main__` and its attributes, the traceback of an exception, the exit status, Ctrl-C.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: python -m ironloop [-h] [-V] (script.py | folder | zip file | -m module | -c code | -) [args ...]
+       python -m ironloop bench [--help] [options] [row ...]
        python -m ironloop compare [--help] [options] program [args ...]
        python -m ironloop top [--help] [options] PID
 
@@ -38,15 +39,16 @@ asyncio.new_event_loop() and asyncio.get_event_loop() all use it.
   -                             run code from standard input
   -h, --help                    show this message and stop
   -V, --version                 show the version and stop
+  bench                         measure the event loops that are installed here, side by side
   compare                       run a program under asyncio and under ironloop: times, and whether they differ
   top                           what the loops of a running process do, live
-                                (./top and ./compare are scripts or folders of that name)
+                                (./bench, ./compare and ./top are scripts or folders of that name)
 
 Options of python itself (-X dev, -W error, -O ...) go before -m ironloop.
 """
 
 
-COMMANDS = {"compare": "ironloop._compare", "top": "ironloop._top"}
+COMMANDS = {"bench": "ironloop.bench", "compare": "ironloop._compare", "top": "ironloop._top"}
 
 
 def main() -> None:
@@ -72,9 +74,9 @@ def main() -> None:
     if first.startswith("-") and first not in ("-", "-m", "-c"):
         sys.stderr.write(f"unknown option {first}\n{USAGE}")
         raise SystemExit(2)
-    from ironloop import install
+    from ironloop._adapt import install_everywhere
 
-    install()
+    install_everywhere()
     try:
         if first == "-m":
             _run_module(arguments[1], arguments[2:])

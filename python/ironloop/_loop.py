@@ -24,6 +24,7 @@ from asyncio import base_events
 from typing import TYPE_CHECKING, Any, cast
 
 from . import _busy_poll, _executor, _native, _resolve, _tls
+from ._hints import Hints, hinting
 from ._insight import Insight, loops
 from ._sockets import PlainSockets
 from ._subprocess import ProcessTransport
@@ -53,7 +54,7 @@ class _ReactorView:
         self._loop._close_core()
 
 
-class Loop(_native.LoopCore, PlainSockets, Insight, asyncio.SelectorEventLoop):
+class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEventLoop):
     """A complete asyncio event loop; the reactor, timers, callbacks and streams are native."""
 
     # What CPython's classes keep on the loop.
@@ -155,7 +156,8 @@ class Loop(_native.LoopCore, PlainSockets, Insight, asyncio.SelectorEventLoop):
     def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         """Call callback(*args) in the loop when the process gets the signal. Main thread only."""
         try:
-            super().add_signal_handler(sig, callback, *args)
+            with hinting:
+                super().add_signal_handler(sig, callback, *args)
         finally:
             self._keep_wakeup_fd()
 

@@ -12,6 +12,8 @@ import sys
 from asyncio import base_events, format_helpers
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ._hints import add_hint as add_hint  # called from there
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._hints import hinting
 from ._loop import Loop, new_event_loop
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
     loop. RuntimeError when a loop runs in this thread already, ValueError (TypeError since 3.14) when `main`
     is not a coroutine.
     """
+    with hinting:
+        return _run(main, debug)
+
+
+def _run(main: Coroutine[Any, Any, _T], debug: bool | None) -> _T:
     if sys.version_info >= (3, 12):
         return asyncio.run(main, debug=debug, loop_factory=new_event_loop)
     if sys.version_info >= (3, 11):

@@ -21,6 +21,8 @@ import traceback
 import weakref
 from typing import TYPE_CHECKING
 
+from . import _report
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -104,10 +106,10 @@ class _Blockage:
                 self._next_report *= 2
 
     def _report(self, loop: Loop, thread: int, blocked: float, late: float) -> None:
-        frame = sys._current_frames().get(thread)
-        stack = _stack_of_callback(frame)
-        task = asyncio.current_task(loop)
-        self._name = _describe(task, stack)
+        # Together, and before anything that takes long: the loop's thread may go on meanwhile.
+        task, frame = asyncio.current_task(loop), sys._current_frames().get(thread)
+        stack, reported = _stack_of_callback(frame), _reported_callback(frame)
+        self._name = _describe(task, stack) if reported is None else f"callback {reported}"
         held = ""
         if late >= self._threshold:
             held = (
@@ -131,9 +133,19 @@ def _stack_of_callback(frame: FrameType | None) -> traceback.StackSummary:
     for depth, (caller, _line) in enumerate(frames):
         if caller.f_globals.get("__name__") == "ironloop._loop" and caller.f_code.co_name == "run_forever":
             # Between the callback and this frame there is only asyncio's own run_forever.
-            frames = frames[: max(depth - 1, 1)]
+            frames = frames[: max(depth - 1, 0)]
             break
+        if caller.f_code is _report.slow_callback.__code__:
+            return traceback.StackSummary()
     return traceback.StackSummary.extract(iter(frames[::-1]))
+
+
+def _reported_callback(frame: FrameType | None) -> str | None:
+    """The name of a callback that is over, and about to be counted as a slow one: the first Python code since."""
+    for caller, _line in traceback.walk_stack(frame) if frame is not None else ():
+        if caller.f_code is _report.slow_callback.__code__:
+            return _report._name(caller.f_locals["callback"])
+    return None
 
 
 def _describe(task: asyncio.Task[object] | None, stack: traceback.StackSummary) -> str:
@@ -142,6 +154,6 @@ def _describe(task: asyncio.Task[object] | None, stack: traceback.StackSummary) 
         name = getattr(coroutine, "__qualname__", None) or type(coroutine).__qualname__
         return f"task {task.get_name()!r} ({name})"
     if not stack:
-        return "a callback"
+        return "a callback without Python code"
     outermost = stack[0]
     return f"callback {outermost.name} ({outermost.filename}:{outermost.lineno})"

@@ -1,9 +1,10 @@
-"""What a loop counts about itself, as a snapshot and for Prometheus.
+"""What a loop counts about itself, as a snapshot, for Prometheus and for OpenTelemetry.
 
     loop.metrics()                            a `Metrics`
     ironloop.metrics.prometheus(loop)         the text of a scrape
     ironloop.metrics.asgi                     an ASGI application that answers with it
     ironloop.metrics.aiohttp                  an aiohttp handler that does
+    ironloop.metrics.opentelemetry(loop)      instruments of OpenTelemetry that report it from now on
 
 The loop counts always; a snapshot may be taken from any thread and costs some microseconds. Every number counts from
 the loop's start, times are in seconds. Prometheus' text format is version 0.0.4.
@@ -19,7 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ._executor import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from opentelemetry.metrics import Meter  # type: ignore[import-not-found, unused-ignore]
 
     from ._loop import Loop
 
@@ -281,3 +284,19 @@ async def aiohttp(_request: Any) -> Any:
     from aiohttp import web  # type: ignore[import-not-found, unused-ignore]
 
     return web.Response(body=prometheus().encode(), headers={"content-type": CONTENT_TYPE})
+
+
+def opentelemetry(
+    loop: Loop | None = None,
+    meter: Meter | None = None,
+    attributes: Mapping[str, str | int | float | bool] | None = None,
+) -> None:
+    """From now on, report the metrics of `loop` (the running one if None) by OpenTelemetry, each with `attributes`.
+
+    Without `meter` by the meter "ironloop" of the global provider. The loop is left out once it is closed. RuntimeError
+    if `loop` is None and no loop runs; TypeError if it is no `ironloop.Loop`; ValueError if another loop reports with
+    the same attributes; ModuleNotFoundError without the extra `ironloop[otel]`.
+    """
+    from ._opentelemetry import report
+
+    report(_loop_or_running(loop), meter, attributes or {})

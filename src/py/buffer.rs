@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use pyo3::exceptions::{PyBufferError, PyMemoryError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes, PyMemoryView};
 use pyo3::{ffi, Borrowed};
@@ -110,6 +111,58 @@ impl Scratch {
         // SAFETY: the first `count` bytes are initialised by `fill`'s contract.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), count) }
     }
+}
+
+/// Runs `body` with a view of `memory`, which it may read only, and ends the view.
+///
+/// # Errors
+/// What `body` returns, or `MemoryError`.
+pub fn lent_to_read<'py, R>(
+    py: Python<'py>,
+    memory: &[u8],
+    body: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
+) -> PyResult<R> {
+    // SAFETY: read only, and `memory` is borrowed until the view has ended.
+    unsafe { lent(py, memory.as_ptr().cast_mut(), memory.len(), ffi::PyBUF_READ, body) }
+}
+
+/// Runs `body` with a view of `memory`, which it may write to only, and ends the view.
+///
+/// # Errors
+/// What `body` returns, or `MemoryError`.
+pub fn lent_to_write<'py, R>(
+    py: Python<'py>,
+    memory: &mut [MaybeUninit<u8>],
+    body: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
+) -> PyResult<R> {
+    // SAFETY: written to in whole bytes, and `memory` is borrowed until the view has ended.
+    unsafe { lent(py, memory.as_mut_ptr().cast(), memory.len(), ffi::PyBUF_WRITE, body) }
+}
+
+/// # Safety
+/// `length` bytes from `start` on are valid until this returns, for what `flags` allow.
+unsafe fn lent<'py, R>(
+    py: Python<'py>,
+    start: *mut u8,
+    length: usize,
+    flags: std::ffi::c_int,
+    body: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
+) -> PyResult<R> {
+    /// Ends the view, also when the body panics. A view that somebody has a view of cannot be ended, and what comes
+    /// next is a write to memory that is another's by then.
+    struct End<'py>(Bound<'py, PyAny>);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            if self.0.call_method0(intern!(self.0.py(), "release")).is_err() {
+                std::process::abort();
+            }
+        }
+    }
+    let length = ffi::Py_ssize_t::try_from(length).unwrap_or(ffi::Py_ssize_t::MAX);
+    // SAFETY: attached; the memory is valid by the caller's promise, for longer than the view lives.
+    let view =
+        End(unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyMemoryView_FromMemory(start.cast(), length, flags))? });
+    body(&view.0)
 }
 
 /// What `transport.write` was given: the three types that asyncio accepts.

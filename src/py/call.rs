@@ -1,6 +1,6 @@
 //! Calls into Python.
 //!
-//! * `call0`, `call1`, `call_tuple`, `call_method1`: vectorcall without a temporary tuple.
+//! * `call0`, `call1`, `call_tuple`, `call_method1`, `vectorcall`: without a temporary tuple.
 //! * `copy_context`, `Entered`: `contextvars` as `Context.run` does it, without its call.
 #![expect(unsafe_code, reason = "CPython's C API")]
 
@@ -8,7 +8,9 @@ use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
+#[cfg(not(Py_3_11))]
+use pyo3::Borrowed;
 
 use super::thread_end;
 
@@ -28,7 +30,7 @@ pub fn call1<'py>(py: Python<'py>, function: &Py<PyAny>, argument: &Py<PyAny>) -
     unsafe {
         let arguments = slots.as_mut_ptr().add(1);
         let count = 1 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        let result = thread_end::vectorcall(function.as_ptr(), arguments, count);
+        let result = thread_end::vectorcall(function.as_ptr(), arguments, count, ptr::null_mut());
         Bound::from_owned_ptr_or_err(py, result)
     }
 }
@@ -37,7 +39,9 @@ pub fn call1<'py>(py: Python<'py>, function: &Py<PyAny>, argument: &Py<PyAny>) -
 #[inline]
 pub fn call_tuple<'py>(py: Python<'py>, function: &Py<PyAny>, arguments: &Py<PyTuple>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: attached; `arguments` is an exact tuple or a subclass of it.
-    unsafe { Bound::from_owned_ptr_or_err(py, thread_end::call(function.as_ptr(), arguments.as_ptr())) }
+    unsafe {
+        Bound::from_owned_ptr_or_err(py, thread_end::call(function.as_ptr(), arguments.as_ptr(), ptr::null_mut()))
+    }
 }
 
 /// `target.name()` without creating the bound method.
@@ -99,15 +103,45 @@ pub fn vectorcall<'py>(
     positional: usize,
     keyword_names: Option<&Py<PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let names = keyword_names.map_or(ptr::null_mut(), Py::as_ptr);
     debug_assert!(values.len() >= positional);
+    #[cfg(not(Py_3_11))]
+    let keyword_names = keyword_names.map(|names| keywords_of(py, names, &values[positional..])).transpose()?;
+    #[cfg(not(Py_3_11))]
+    let keyword_names = keyword_names.as_ref();
+    let names = keyword_names.map_or(ptr::null_mut(), |names| names.as_ptr());
     // SAFETY: attached; `values` holds borrowed references that the callers in this crate take from
     // objects alive during the call, one per positional argument and keyword name.
     unsafe {
-        Bound::from_owned_ptr_or_err(
-            py,
-            ffi::PyObject_Vectorcall(function.as_ptr(), values.as_ptr(), positional, names),
-        )
+        let result = thread_end::vectorcall(function.as_ptr(), values.as_ptr(), positional, names);
+        Bound::from_owned_ptr_or_err(py, result)
+    }
+}
+
+/// Keywords as `thread_end::vectorcall` takes them up to Python 3.10, where classes would make a dict of them anyway.
+#[cfg(not(Py_3_11))]
+fn keywords_of<'py>(
+    py: Python<'py>,
+    names: &Py<PyTuple>,
+    values: &[*mut ffi::PyObject],
+) -> PyResult<Bound<'py, PyDict>> {
+    let keywords = PyDict::new(py);
+    for (name, &value) in names.bind(py).iter().zip(values) {
+        // SAFETY: attached; a borrowed reference to a live object, by the contract of `vectorcall`.
+        keywords.set_item(name, unsafe { Borrowed::from_ptr(py, value) })?;
+    }
+    Ok(keywords)
+}
+
+/// `function(*arguments, **keywords)`, for calls that are rare.
+pub fn call_with_keywords<'py>(
+    function: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyTuple>,
+    keywords: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached; a live tuple and a live dict.
+    unsafe {
+        let result = thread_end::call(function.as_ptr(), arguments.as_ptr(), keywords.as_ptr());
+        Bound::from_owned_ptr_or_err(function.py(), result)
     }
 }
 

@@ -20,8 +20,10 @@ type Object = *mut PyObject;
 extern "C-unwind" {
     fn PyObject_CallNoArgs(callable: Object) -> Object;
     fn PyObject_Call(callable: Object, args: Object, keywords: Object) -> Object;
-    // Python 3.10 does not export it; without keywords the other one does the same.
-    #[cfg_attr(not(Py_3_11), link_name = "PyObject_VectorcallDict")]
+    // Python 3.10 does not export the other one. Here `keywords` is a dict, there the names of values behind the arguments.
+    #[cfg(not(Py_3_11))]
+    fn PyObject_VectorcallDict(callable: Object, args: *const Object, count: usize, keywords: Object) -> Object;
+    #[cfg(Py_3_11)]
     fn PyObject_Vectorcall(callable: Object, args: *const Object, count: usize, keyword_names: Object) -> Object;
     fn PyObject_VectorcallMethod(name: Object, args: *const Object, count: usize, keyword_names: Object) -> Object;
 }
@@ -30,6 +32,9 @@ type Vectorcall = unsafe extern "C-unwind" fn(Object, *const Object, usize, Obje
 
 static CALL_NO_ARGS: unsafe extern "C-unwind" fn(Object) -> Object = PyObject_CallNoArgs;
 static CALL: unsafe extern "C-unwind" fn(Object, Object, Object) -> Object = PyObject_Call;
+#[cfg(not(Py_3_11))]
+static VECTORCALL: Vectorcall = PyObject_VectorcallDict;
+#[cfg(Py_3_11)]
 static VECTORCALL: Vectorcall = PyObject_Vectorcall;
 static VECTORCALL_METHOD: Vectorcall = PyObject_VectorcallMethod;
 
@@ -84,24 +89,24 @@ pub unsafe fn call_no_args(callable: Object) -> Object {
     call_opaque(&CALL_NO_ARGS, |function| unsafe { function(callable) })
 }
 
-/// `PyObject_Call` without keywords.
+/// `PyObject_Call`; `keywords` is a dict or null.
 ///
 /// # Safety
 /// As for the function of the C API.
 #[inline]
-pub unsafe fn call(callable: Object, args: Object) -> Object {
+pub unsafe fn call(callable: Object, args: Object, keywords: Object) -> Object {
     // SAFETY: the caller's.
-    call_opaque(&CALL, |function| unsafe { function(callable, args, ptr::null_mut()) })
+    call_opaque(&CALL, |function| unsafe { function(callable, args, keywords) })
 }
 
-/// `PyObject_Vectorcall` without keywords.
+/// `PyObject_Vectorcall`; `keywords` is null or, up to Python 3.10, what `PyObject_VectorcallDict` takes.
 ///
 /// # Safety
 /// As for the function of the C API.
 #[inline]
-pub unsafe fn vectorcall(callable: Object, args: *const Object, count: usize) -> Object {
+pub unsafe fn vectorcall(callable: Object, args: *const Object, count: usize, keywords: Object) -> Object {
     // SAFETY: the caller's.
-    call_opaque(&VECTORCALL, |function| unsafe { function(callable, args, count, ptr::null_mut()) })
+    call_opaque(&VECTORCALL, |function| unsafe { function(callable, args, count, keywords) })
 }
 
 /// `PyObject_VectorcallMethod` without keywords.

@@ -7,6 +7,7 @@ machine is.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -125,19 +126,45 @@ def test_a_loop_that_waits_is_not_blocked(reports):
     assert reports.texts == []
 
 
-@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="there is nothing to hold")
-def test_code_that_holds_the_interpreter_is_reported_when_it_lets_go(loop, reports):
-    async def main():
-        sum(range(40_000_000))
-        while not reports.texts:
-            await asyncio.sleep(0.01)
+def hold_the_interpreter():
+    # usleep(3) as a function that keeps the GIL, as a C extension does that forgets to let go of it.
+    ctypes.PyDLL(None).usleep(300_000)
 
-    loop.watch(0.02)
-    loop.run_until_complete(main())
-    assert any("does not let go of the interpreter" in text for text in reports.texts) or (
-        # It may let go in between: then it is an ordinary report.
-        "sum(range" in reports.texts[0]
-    )
+
+@pytest.fixture
+def holding(loop, reports):
+    """The first report of code that has held the interpreter; `run` is called with the loop and reports."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("there is nothing to hold")
+
+    def run(culprit):
+        async def main():
+            # The watchdog has looked at least once.
+            await asyncio.sleep(2 * THRESHOLD)
+            culprit()
+            while not reports.texts:
+                await asyncio.sleep(0.01)
+
+        loop.watch(THRESHOLD)
+        loop.run_until_complete(main())
+        return reports.texts[0]
+
+    return run
+
+
+def test_code_that_holds_the_interpreter_is_reported_when_it_lets_go(holding):
+    text = holding(hold_the_interpreter)
+    assert re.search(r"is blocked: task 'Task-\d+' \(.*main\) has been running for 0\.[2-9]", text), text
+    assert "nobody else could run Python code: it is, or was, in C code that does not let go of the interpreter" in text
+    assert "in hold_the_interpreter" in text
+
+
+def test_a_callback_that_is_c_code_and_holds_the_interpreter_is_reported(holding, loop):
+    text = holding(lambda: loop.call_soon(ctypes.PyDLL(None).usleep, 300_000))
+    # It may be over already, and be known by its name, when the watchdog gets the interpreter.
+    assert re.search(r"is blocked: (a callback without Python code|callback .*usleep.*) has been running for ", text)
+    assert "in C code that does not let go of the interpreter" in text
+    assert "_report.py" not in text
 
 
 def test_stop_ends_the_watch(loop):

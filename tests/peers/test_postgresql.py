@@ -4,112 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import pwd
 import random
-import shutil
-import signal
 import ssl
-import subprocess
-import tempfile
-from pathlib import Path
 
 import pytest
 
-from tests.peers.programs import missing, package, program, reserved_port
+from tests.peers.programs import package
 from tests.support.leaks import open_descriptors
-
-AUTHENTICATION = """
-hostssl all tester 127.0.0.1/32 scram-sha-256
-hostssl all client 127.0.0.1/32 cert
-hostnossl all all 127.0.0.1/32 reject
-local all all trust
-"""
-SETTINGS = """
-listen_addresses = '127.0.0.1'
-port = {port}
-unix_socket_directories = '{folder}'
-ssl = on
-ssl_cert_file = '{folder}/server.pem'
-ssl_key_file = '{folder}/server.pem'
-ssl_ca_file = '{folder}/authority.pem'
-fsync = off
-max_connections = 50
-log_destination = stderr
-"""
-
-
-def unprivileged():
-    """Who the server runs as, for subprocess: it refuses to run as root, so then as Debian's package has it."""
-    if os.getuid() != 0:
-        return {}
-    try:
-        user = pwd.getpwnam("postgres")
-    except KeyError:
-        missing("the user postgres")
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-class Server:
-    """A server in a folder of its own. The role `tester` has a password, the role `client` a certificate."""
-
-    def __init__(self, folder, tls):
-        versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-        self.initdb, self.postgres, self.psql = (program(name, *versions) for name in ("initdb", "postgres", "psql"))
-        self.folder = folder
-        self.port = reserved_port()
-        self.how = {"cwd": folder, "stdin": subprocess.DEVNULL, **unprivileged()}
-        self.process = None
-        for name, source in (("server.pem", "localhost"), ("authority.pem", "authority")):
-            shutil.copyfile(tls.path(source), folder / name)
-            (folder / name).chmod(0o600)
-        if "user" in self.how:
-            for path in (folder, *folder.iterdir()):
-                os.chown(path, self.how["user"], self.how["group"])
-
-    def make(self):
-        data = self.folder / "data"
-        options = ("-U", "owner", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
-        subprocess.run([self.initdb, "-D", str(data), *options], check=True, stdout=subprocess.DEVNULL, **self.how)
-        with open(data / "postgresql.conf", "a") as file:
-            file.write(SETTINGS.format(port=self.port, folder=self.folder))
-        (data / "pg_hba.conf").write_text(AUTHENTICATION)
-
-    def start(self):
-        with open(self.folder / "log", "wb") as log:
-            command = [self.postgres, "-D", str(self.folder / "data")]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, **self.how)
-        while not self.run("SELECT 1", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-        assert self.run("CREATE ROLE tester LOGIN PASSWORD 'secret'; CREATE ROLE client LOGIN")
-
-    def run(self, statement, **outputs):
-        """Whether a statement succeeds that is the owner's."""
-        command = [self.psql, "-q", "-h", str(self.folder), "-p", str(self.port), "-U", "owner", "-d", "postgres"]
-        return subprocess.run([*command, "-c", statement], **outputs, **self.how).returncode == 0
-
-    def stop(self):
-        if self.process is not None:
-            self.process.send_signal(signal.SIGQUIT)  # which saves nothing and waits for nobody
-            self.process.wait()
+from tests.support.postgresql import database_server
 
 
 @pytest.fixture(scope="session")
 def database(tls):
     """The port of a running server."""
     package("asyncpg")
-    # Not in pytest's folders, which are the present user's alone.
-    folder = Path(tempfile.mkdtemp(prefix="ironloop-postgresql."))
-    try:
-        server = Server(folder, tls)
-        server.make()
-        try:
-            server.start()
-            yield server.port
-        finally:
-            server.stop()
-    finally:
-        shutil.rmtree(folder)
+    with database_server(tls) as server:
+        yield server.port
 
 
 @pytest.fixture

@@ -30,6 +30,18 @@ def s_client(openssl, tls):
     return start
 
 
+async def talks(client, line="hello\n"):
+    """The client sends a line, which the server sends back."""
+    client.type(line)
+    await client.says(line)
+
+
+async def leaves(client):
+    """The client ends the connection in order."""
+    client.type("Q\n")
+    assert await client.ended() == 0
+
+
 @versions
 @pytest.mark.parametrize("key", ["localhost", "rsa"])
 def test_lines_come_back(run, tls, s_client, version, key, modern):
@@ -39,10 +51,8 @@ def test_lines_come_back(run, tls, s_client, version, key, modern):
             await client.says(f"Protocol version: {VERSIONS[version]}\n")
             await client.says("Verification: OK\n")
             for number in range(100):
-                client.type(f"line {number}\n")
-                await client.says(f"line {number}\n")
-            client.type("Q\n")
-            assert await client.ended() == 0
+                await talks(client, f"line {number}\n")
+            await leaves(client)
         peer = await made.get()
         assert await peer.lost is None
         assert peer.events[-2:] == ["eof", "lost"]
@@ -61,8 +71,7 @@ def test_an_application_protocol_is_agreed_on(run, tls, s_client, version):
             await client.says("ALPN protocol: h2\n")
             ssl_object = (await made.get()).transport.get_extra_info("ssl_object")
             assert ssl_object.selected_alpn_protocol() == "h2"
-            client.type("Q\n")
-            assert await client.ended() == 0
+            await leaves(client)
         await close_all(server)
 
     run(main)
@@ -83,8 +92,7 @@ def test_the_server_name_chooses_the_certificate(run, tls, s_client, version):
             async with s_client(server, "-brief", version, name=name) as client:
                 await client.says("Verification: OK\n")
                 await client.says(f"Verified peername: {name}\n")
-                client.type("Q\n")
-                assert await client.ended() == 0
+                await leaves(client)
         await close_all(server)
 
     run(main)
@@ -95,8 +103,7 @@ def test_the_client_shows_its_certificate(run, tls, s_client, version):
     async def main():
         server, made = await serve(tls, Echo, tls.strict_server_context())
         async with s_client(server, "-brief", version, "-cert", tls.path("client")) as client:
-            client.type("hello\n")
-            await client.says("hello\n")
+            await talks(client)
             certificate = (await made.get()).transport.get_extra_info("peercert")
             assert ("DNS", "client.test") in certificate["subjectAltName"]
         await close_all(server)
@@ -124,8 +131,7 @@ def test_sessions_of_tls_1_2_are_resumed_by_reconnecting(run, tls, s_client):
             await client.says("New, TLSv1.2")
             for _ in range(5):
                 await client.says("Reused, TLSv1.2")
-            client.type("hello\n")
-            await client.says("hello\n")
+            await talks(client)
         reused = [(await made.get()).transport.get_extra_info("ssl_object").session_reused for _ in range(6)]
         assert reused == [False] + [True] * 5
         await close_all(server)
@@ -143,8 +149,7 @@ def test_a_session_that_was_saved_is_resumed(run, tls, s_client, version, tmp_pa
                 await client.says(expected)
                 client.type("hello\n")  # whose answer comes behind the tickets
                 await client.says("hello\n")
-                client.type("Q\n")
-                assert await client.ended() == 0
+                await leaves(client)
             assert (await made.get()).transport.get_extra_info("ssl_object").session_reused == (expected[0] == "R")
         await close_all(server)
 
@@ -165,8 +170,7 @@ def test_keys_are_updated_as_often_as_the_client_likes(run, tls, s_client, comma
                 said = await client.says(f"line {number}\n")
                 assert ">>> TLS 1.3, Handshake [length 0005], KeyUpdate" in said
                 assert ("<<< TLS 1.3, Handshake [length 0005], KeyUpdate" in said) == (command == "K")
-            client.type("Q\n")
-            assert await client.ended() == 0
+            await leaves(client)
         await close_all(server)
 
     run(main)
@@ -179,8 +183,7 @@ def test_renegotiation_is_refused(run, tls, s_client, reports):
         server, made = await serve(tls, Echo)
         for _ in range(2):
             async with s_client(server, "-tls1_2") as client:
-                client.type("before\n")
-                await client.says("before\n")
+                await talks(client, "before\n")
                 client.type("R\n")
                 await client.says("RENEGOTIATING\n")
                 await client.says("no renegotiation")
@@ -232,8 +235,7 @@ def test_a_connection_that_is_aborted_ends_without_close_notify(run, tls, s_clie
     async def main():
         server, made = await serve(tls, Echo)
         async with s_client(server, version, "-msg") as client:
-            client.type("hello\n")
-            await client.says("hello\n")
+            await talks(client)
             (await made.get()).transport.abort()
             assert await client.ended() == 1
             assert "<<< TLS" in client.printed
@@ -288,8 +290,7 @@ def test_every_suite_of_tls_1_3_is_spoken(run, tls, s_client, suite):
         server, made = await serve(tls, Echo)
         async with s_client(server, "-tls1_3", "-brief", "-ciphersuites", suite) as client:
             await client.says(f"Ciphersuite: {suite}\n")
-            client.type("hello\n")
-            await client.says("hello\n")
+            await talks(client)
             assert (await made.get()).transport.get_extra_info("cipher")[0] == suite
         await close_all(server)
 
@@ -302,10 +303,8 @@ def test_many_clients_at_once(run, tls, s_client):
 
         async def visit(number):
             async with s_client(server, "-brief") as client:
-                client.type(f"I am {number}\n")
-                await client.says(f"I am {number}\n")
-                client.type("Q\n")
-                assert await client.ended() == 0
+                await talks(client, f"I am {number}\n")
+                await leaves(client)
 
         await asyncio.gather(*map(visit, range(20)))
         await close_all(server)

@@ -1,4 +1,4 @@
-"""Pipe transports: what they take, how reading goes and ends, who closes the file. Writing: test_pipes_writing.py."""
+"""Pipe transports: what they take, how reading goes and ends, who closes the file. Writing: test_writing.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import weakref
 import pytest
 
 from tests.support.pipes import MESSAGE, CountingFile, close_pipes, connected_pipe, files_of_a_pipe, turns
-from tests.support.protocols import HalfOpen, Recorder
+from tests.support.protocols import HalfOpen, Paused, Recorder
 
 BOTH_METHODS = pytest.mark.parametrize("method", ["connect_read_pipe", "connect_write_pipe"])
 
@@ -313,11 +313,6 @@ def test_is_reading_tells_whether_it_reads(run, loop, pipe):
 
 @pytest.mark.skipif(sys.version_info < (3, 11, 4), reason="CPython's transport starts reading before 3.11.4")
 def test_pausing_in_connection_made_works(run, loop, pipe):
-    class Paused(Recorder):
-        def connection_made(self, transport):
-            super().connection_made(transport)
-            transport.pause_reading()
-
     async def main():
         pipe[1].write(b"early")
         transport, protocol = await loop.connect_read_pipe(Paused, pipe[0])

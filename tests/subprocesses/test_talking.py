@@ -1,6 +1,6 @@
 """Subprocesses: the order of a child's events, its input and output, many of them.
 
-Ends of children are in test_subprocess_exit.py, Popen's options in test_subprocess_options.py.
+Ends of children are in test_exit.py, Popen's options in test_options.py.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import asyncio
 import gc
 import signal
 import subprocess
-import sys
-import textwrap
 import threading
 from asyncio.subprocess import DEVNULL, PIPE
 
@@ -18,6 +16,7 @@ import pytest
 
 from tests.support.children import ChildRecorder, finished
 from tests.support.pipes import MESSAGE
+from tests.support.programs import NEW_LOOP, run_program
 
 
 def test_a_childs_events_come_in_order(run, loop):
@@ -308,7 +307,7 @@ def test_loops_in_other_threads_have_children(loop_factory):
 @pytest.mark.slow
 def test_children_start_while_subinterpreters_exist(loop_name):
     code = f"""
-        import asyncio, sys, ironloop
+        import asyncio
         try:
             import _interpreters as interpreters
         except ImportError:
@@ -318,14 +317,12 @@ def test_children_start_while_subinterpreters_exist(loop_name):
             for _ in range(3):
                 process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
                 print(await process.communicate(b"hello"), process.returncode)
-        loop = {"asyncio.SelectorEventLoop" if loop_name == "asyncio" else "ironloop.new_event_loop"}()
+        loop = {NEW_LOOP[loop_name]}
         loop.run_until_complete(main())
         loop.close()
         for other in others:
             interpreters.destroy(other)
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=30
-    )
+    done = run_program(code, timeout=30)
     assert done.stdout.splitlines() == ["(b'hello', None) 0"] * 3, done.stderr
     assert done.returncode == 0

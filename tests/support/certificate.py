@@ -28,6 +28,13 @@ aWE4Ff2OSu3XVqo9d4wWg4g3nSzEIf/WBypVx7EKXA==
 """
 
 
+def write_files(folder: pathlib.Path) -> None:
+    """For programs that are told of files: key.pem and certificate.pem."""
+    start = PEM.index("-----BEGIN CERTIFICATE")
+    (folder / "key.pem").write_text(PEM[:start])
+    (folder / "certificate.pem").write_text(PEM[start:])
+
+
 def server_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:

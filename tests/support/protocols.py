@@ -74,6 +74,14 @@ class HalfOpen(Recorder):
         return True
 
 
+class Paused(Recorder):
+    """Does not read until it is told to."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        transport.pause_reading()
+
+
 async def connected_pair(
     client_factory: Any = Recorder, server_factory: Any = Recorder
 ) -> tuple[Any, Any, asyncio.AbstractServer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.protocols import Recorder
+from tests.support.protocols import Recorder, close_all
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.tls.certificates import Certificates
 
 
@@ -178,3 +181,17 @@ class ManualPeer:
 
     def close(self) -> None:
         self.sock.close()
+
+
+@contextlib.asynccontextmanager
+async def manual_client(
+    tls: Certificates, factory: Any = Recorder, context: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[tuple[ManualPeer, Any]]:
+    """(a client worked by hand, the protocol that serves it), until the end of the block and of the server."""
+    server, made = await serve(tls, factory, context, **options)
+    manual = await ManualPeer.connect(tls, server)
+    with contextlib.closing(manual):
+        protocol = await made.get()
+        await protocol.made
+        yield manual, protocol
+    await close_all(server)

@@ -4,78 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import sys
 
 import pytest
 
+from tests.support.bulk import Digest, Flooder, flood_each_other, pattern
 from tests.support.leaks import resident_bytes
-from tests.support.protocols import Recorder, close_all
+from tests.support.protocols import Paused, Recorder, close_all
+from tests.support.water_marks import KIB, assert_water_marks_can_be_set
 from tests.tls.peers import connected_pair
 
-KB = 1024
 
-
-def pattern(size):
-    """Bytes that do not repeat at powers of two, so that a piece in the wrong place shows."""
-    return bytes(bytearray(range(251)) * (size // 251 + 1))[:size]
-
-
-class Paused(Recorder):
-    """Does not read until it is told to."""
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        transport.pause_reading()
-
-
-class Digest(Recorder):
-    """Counts and hashes what it gets, without keeping it."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-        self.hash = hashlib.sha256()
-
-    def data_received(self, data):
-        self.count += len(data)
-        self.hash.update(data)
-
-
-def test_write_limits_can_be_set(run, tls, modern):
+@pytest.mark.parametrize(("buffer", "low", "high"), [("write", 128 * KIB, 512 * KIB), ("read", 64 * KIB, 256 * KIB)])
+def test_water_marks_can_be_set(run, tls, buffer, low, high, modern):
     async def main():
         client, peer, server = await connected_pair(tls)
-        transport = client.transport
-        assert transport.get_write_buffer_limits() == (128 * KB, 512 * KB)
-        transport.set_write_buffer_limits(high=1000)
-        assert transport.get_write_buffer_limits() == (250, 1000)
-        transport.set_write_buffer_limits(low=100)
-        assert transport.get_write_buffer_limits() == (100, 400)
-        for high, low in ((1, 2), (-1, None), (None, -5)):
-            with pytest.raises(ValueError, match="must be >= low"):
-                transport.set_write_buffer_limits(high=high, low=low)
-        transport.set_write_buffer_limits()
-        assert transport.get_write_buffer_limits() == (128 * KB, 512 * KB)
-        assert transport.get_write_buffer_size() == 0
-        await close_all(client, peer, server)
-
-    run(main)
-
-
-def test_read_limits_can_be_set(run, tls, modern):
-    async def main():
-        client, peer, server = await connected_pair(tls)
-        transport = client.transport
-        assert transport.get_read_buffer_limits() == (64 * KB, 256 * KB)
-        transport.set_read_buffer_limits(high=1000)
-        assert transport.get_read_buffer_limits() == (250, 1000)
-        transport.set_read_buffer_limits(low=100)
-        assert transport.get_read_buffer_limits() == (100, 400)
-        with pytest.raises(ValueError, match="must be >= low"):
-            transport.set_read_buffer_limits(high=1, low=2)
-        transport.set_read_buffer_limits()
-        assert transport.get_read_buffer_limits() == (64 * KB, 256 * KB)
-        assert transport.get_read_buffer_size() == 0
+        marks, set_marks, size = (
+            getattr(client.transport, name)
+            for name in (f"get_{buffer}_buffer_limits", f"set_{buffer}_buffer_limits", f"get_{buffer}_buffer_size")
+        )
+        assert_water_marks_can_be_set(marks, set_marks, low, high)
+        assert size() == 0
         await close_all(client, peer, server)
 
     run(main)
@@ -167,13 +116,13 @@ def test_the_protocol_is_paused_once_and_resumed_once(run, tls, method, modern):
             piece = data[start : start + 1_000_000]
             client.transport.write(piece) if method == "write" else client.transport.writelines([piece])
         assert client.events == ["made", "pause"]
-        assert client.transport.get_write_buffer_size() > 512 * KB
+        assert client.transport.get_write_buffer_size() > 512 * KIB
         peer.transport.resume_reading()
         assert await peer.received(len(data)) == data
         while "resume" not in client.events:
             await asyncio.sleep(0)
         assert client.events == ["made", "pause", "resume"]
-        assert client.transport.get_write_buffer_size() <= 128 * KB
+        assert client.transport.get_write_buffer_size() <= 128 * KIB
         await close_all(client, peer, server)
 
     run(main)
@@ -208,8 +157,8 @@ def test_a_peer_that_does_not_read_pauses_the_writer(run, tls, modern):
         client, peer, server = await connected_pair(tls, Careful, Paused)
         sent = 0
         while client.writable and sent < 100_000_000:
-            client.transport.write(bytes(64 * KB))
-            sent += 64 * KB
+            client.transport.write(bytes(64 * KIB))
+            sent += 64 * KIB
             await asyncio.sleep(0)
         assert sent < 30_000_000
         for _ in range(5):
@@ -276,43 +225,9 @@ def test_writes_from_resume_writing_keep_their_order(run, tls):
 
 @pytest.mark.slow
 def test_both_ends_flood_each_other_without_a_stall(run, tls):
-    size, chunk = 30_000_000, pattern(1 << 16)
-
-    class Flooder(Digest):
-        def __init__(self):
-            super().__init__()
-            self.sent = 0
-            self.paused = False
-            self.expected = hashlib.sha256()
-            self.complete = asyncio.get_running_loop().create_future()
-
-        def start(self):
-            while not self.paused and self.sent < size:
-                self.transport.write(chunk)
-                self.expected.update(chunk)
-                self.sent += len(chunk)
-
-        def data_received(self, data):
-            super().data_received(data)
-            if self.count >= size and not self.complete.done():
-                self.complete.set_result(None)
-
-        def pause_writing(self):
-            self.paused = True
-
-        def resume_writing(self):
-            self.paused = False
-            self.start()
-
     async def main():
         client, peer, server = await connected_pair(tls, Flooder, Flooder)
-        client.start()
-        peer.start()
-        await client.complete
-        await peer.complete
-        assert (client.count, peer.count) == (peer.sent, client.sent)
-        assert client.hash.digest() == peer.expected.digest()
-        assert peer.hash.digest() == client.expected.digest()
+        await flood_each_other(client, peer)
         await close_all(client, peer, server)
 
     run(main)
@@ -406,8 +321,10 @@ def test_everything_arrives_through_a_buffer_of_any_size(run, tls, size, modern)
 
 
 @pytest.mark.parametrize("size", [1, 1000, 65536])
-def test_a_buffer_may_be_a_bytearray(run, tls, size, better):
-    """Of which CPython's protocol makes copies, and reads into those."""
+def test_a_buffer_may_be_a_bytearray(run, tls, size, request, modern):
+    """What is left of which CPython's protocol copies, and reads into the copy."""
+    if size > 1:
+        request.getfixturevalue("better")
 
     async def main():
         client, peer, server = await connected_pair(tls, Recorder, lambda: Buffered(bytearray(size)))

@@ -11,79 +11,57 @@ import warnings
 
 import pytest
 
-from tests.support.protocols import Echo, Recorder, close_all
-from tests.tls.peers import ManualPeer, connect, connected_pair, serve
+from tests.support.protocols import Echo, Paused, Recorder, close_all
+from tests.tls.peers import ManualPeer, connect, connected_pair, manual_client, serve
 
 #: The state of a socket whose peer has closed, as the kernel numbers it (include/net/tcp_states.h).
 CLOSE_WAIT = 8
-
-
-class Paused(Recorder):
-    """Does not read until it is told to."""
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        transport.pause_reading()
-
-
-async def with_manual_client(tls, factory=Recorder, context=None):
-    """(a client worked by hand, the protocol that serves it, the server)"""
-    server, made = await serve(tls, factory, context)
-    manual = await ManualPeer.connect(tls, server)
-    protocol = await made.get()
-    await protocol.made
-    return manual, protocol, server
 
 
 def test_an_end_without_close_notify_is_an_end(run, tls, reports):
     """Which a truncation attack would look like; CPython's protocol does not tell them apart either."""
 
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        await manual.send(b"last words")
-        manual.end()
-        assert await protocol.lost is None
-        assert bytes(protocol.data) == b"last words"
-        assert protocol.events == ["made", "data", "eof", "lost"]
-        assert reports == []
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            await manual.send(b"last words")
+            manual.end()
+            assert await protocol.lost is None
+            assert bytes(protocol.data) == b"last words"
+            assert protocol.events == ["made", "data", "eof", "lost"]
+            assert reports == []
 
     run(main)
 
 
 def test_an_end_in_mid_record_delivers_whole_records_only(run, loop, tls, reports):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        manual.tls.write(b"whole")
-        whole = manual.outgoing.read()
-        manual.tls.write(b"torn")
-        torn = manual.outgoing.read()
-        await loop.sock_sendall(manual.sock, whole + torn[:-1])
-        manual.end()
-        assert await protocol.lost is None
-        manual.close()
-        assert bytes(protocol.data) == b"whole"
-        assert reports == []
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            manual.tls.write(b"whole")
+            whole = manual.outgoing.read()
+            manual.tls.write(b"torn")
+            torn = manual.outgoing.read()
+            await loop.sock_sendall(manual.sock, whole + torn[:-1])
+            manual.end()
+            assert await protocol.lost is None
+            manual.close()
+            assert bytes(protocol.data) == b"whole"
+            assert reports == []
 
     run(main)
 
 
 def test_an_end_without_close_notify_is_seen_after_a_pause(run, tls, modern):
     async def main():
-        manual, protocol, server = await with_manual_client(tls, Paused)
-        await manual.send(b"last words")
-        manual.end()
-        for _ in range(5):
-            await asyncio.sleep(0.001)
-        assert protocol.events == ["made"]
-        protocol.transport.resume_reading()
-        assert await protocol.lost is None
-        assert bytes(protocol.data) == b"last words"
-        assert protocol.events == ["made", "data", "eof", "lost"]
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, Paused) as (manual, protocol):
+            await manual.send(b"last words")
+            manual.end()
+            for _ in range(5):
+                await asyncio.sleep(0.001)
+            assert protocol.events == ["made"]
+            protocol.transport.resume_reading()
+            assert await protocol.lost is None
+            assert bytes(protocol.data) == b"last words"
+            assert protocol.events == ["made", "data", "eof", "lost"]
 
     run(main)
 
@@ -101,15 +79,13 @@ def test_everything_before_the_end_arrives_if_the_protocol_pauses_after_each_pie
     data = bytes(range(256)) * 800
 
     async def main():
-        manual, protocol, server = await with_manual_client(tls, Sipping)
-        await manual.send(data)
-        manual.end()
-        protocol.transport.resume_reading()
-        assert await protocol.lost is None
-        assert bytes(protocol.data) == data
-        assert protocol.events[-2:] == ["eof", "lost"]
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, Sipping) as (manual, protocol):
+            await manual.send(data)
+            manual.end()
+            protocol.transport.resume_reading()
+            assert await protocol.lost is None
+            assert bytes(protocol.data) == data
+            assert protocol.events[-2:] == ["eof", "lost"]
 
     run(main)
 
@@ -139,16 +115,14 @@ def test_everything_before_the_end_arrives_through_a_small_buffer(run, tls, clos
             self.lost.set_result(exc)
 
     async def main():
-        manual, protocol, server = await with_manual_client(tls, Small)
-        await manual.send(data)
-        if close_notify:
-            await manual.send_close_notify()
-        manual.end()
-        protocol.transport.resume_reading()
-        assert await protocol.lost is None
-        assert protocol.data == data
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, Small) as (manual, protocol):
+            await manual.send(data)
+            if close_notify:
+                await manual.send_close_notify()
+            manual.end()
+            protocol.transport.resume_reading()
+            assert await protocol.lost is None
+            assert protocol.data == data
 
     run(main)
 
@@ -157,62 +131,57 @@ def test_close_ends_a_connection_at_its_end_whose_protocol_wants_no_more(run, tl
     """Which CPython's protocol would leave open until it reads again."""
 
     async def main():
-        manual, protocol, server = await with_manual_client(tls, Paused)
-        await manual.send(b"not wanted")
-        manual.end()
-        sock = protocol.transport.get_extra_info("socket")
-        while sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != CLOSE_WAIT:
-            await asyncio.sleep(0)
-        for _ in range(5):
-            await asyncio.sleep(0.001)
-        protocol.transport.close()
-        assert await protocol.lost is None
-        assert not protocol.data
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, Paused) as (manual, protocol):
+            await manual.send(b"not wanted")
+            manual.end()
+            sock = protocol.transport.get_extra_info("socket")
+            while sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != CLOSE_WAIT:
+                await asyncio.sleep(0)
+            for _ in range(5):
+                await asyncio.sleep(0.001)
+            protocol.transport.close()
+            assert await protocol.lost is None
+            assert not protocol.data
 
     run(main)
 
 
 def test_records_that_come_byte_by_byte_arrive(run, loop, tls):
     async def main():
-        manual, protocol, server = await with_manual_client(tls, Echo)
-        manual.tls.write(b"drop by drop")
-        for byte in manual.outgoing.read():
-            await loop.sock_sendall(manual.sock, bytes([byte]))
-            await asyncio.sleep(0)
-        assert await manual.receive(12) == b"drop by drop"
-        manual.close()
-        await protocol.lost
-        await close_all(server)
+        async with manual_client(tls, Echo) as (manual, protocol):
+            manual.tls.write(b"drop by drop")
+            for byte in manual.outgoing.read():
+                await loop.sock_sendall(manual.sock, bytes([byte]))
+                await asyncio.sleep(0)
+            assert await manual.receive(12) == b"drop by drop"
+            manual.close()
+            await protocol.lost
 
     run(main)
 
 
 def test_a_reset_is_told_as_such(run, tls, reports):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        manual.reset()
-        assert isinstance(await protocol.lost, ConnectionResetError)
-        assert protocol.events == ["made", "lost"]
-        assert reports == []
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            manual.reset()
+            assert isinstance(await protocol.lost, ConnectionResetError)
+            assert protocol.events == ["made", "lost"]
+            assert reports == []
 
     run(main)
 
 
 def test_writes_into_a_broken_connection_raise_nothing(run, tls, reports):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        manual.reset()
-        for _ in range(10):
-            protocol.transport.write(b"x" * 1000)
-            await asyncio.sleep(0)
-        assert isinstance(await protocol.lost, ConnectionError)
-        protocol.transport.write(b"x")
-        assert protocol.events.count("lost") == 1
-        assert reports == []
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            manual.reset()
+            for _ in range(10):
+                protocol.transport.write(b"x" * 1000)
+                await asyncio.sleep(0)
+            assert isinstance(await protocol.lost, ConnectionError)
+            protocol.transport.write(b"x")
+            assert protocol.events.count("lost") == 1
+            assert reports == []
 
     run(main)
 
@@ -221,42 +190,27 @@ def test_a_large_write_into_a_broken_connection_is_one_failure(run, tls, reports
     """Not one per piece that it is sent in."""
 
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        manual.reset()
-        protocol.transport.write(bytes(4_000_000))
-        assert isinstance(await protocol.lost, ConnectionError)
-        assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
-        assert reports == []
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            manual.reset()
+            protocol.transport.write(bytes(4_000_000))
+            assert isinstance(await protocol.lost, ConnectionError)
+            assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+            assert reports == []
 
     run(main)
 
 
-def test_a_reset_while_close_waits_for_its_answer_ends_the_connection_once(run, tls, reports):
+@pytest.mark.parametrize(("end", "told"), [("end", [None]), ("reset", [None, ConnectionResetError])])
+def test_a_loss_while_close_waits_for_its_answer_ends_the_connection_once(run, tls, reports, end, told):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        protocol.transport.close()
-        assert await manual.receive(1) == b""
-        manual.reset()
-        assert isinstance(await protocol.lost, (ConnectionResetError, type(None)))
-        assert protocol.events.count("lost") == 1
-        assert reports == []
-        await close_all(server)
-
-    run(main)
-
-
-def test_an_end_while_close_waits_for_its_answer_ends_the_connection_once(run, tls, reports):
-    async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        protocol.transport.close()
-        assert await manual.receive(1) == b""
-        manual.end()
-        assert await protocol.lost is None
-        assert protocol.events.count("lost") == 1
-        assert reports == []
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            protocol.transport.close()
+            assert await manual.receive(1) == b""
+            getattr(manual, end)()
+            error = await protocol.lost
+            assert (error if error is None else type(error)) in told
+            assert protocol.events.count("lost") == 1
+            assert reports == []
 
     run(main)
 
@@ -264,27 +218,25 @@ def test_an_end_while_close_waits_for_its_answer_ends_the_connection_once(run, t
 @pytest.mark.parametrize("state", ["idle", "full queue", "paused", "closing", "lost"])
 def test_abort_ends_the_connection_once_in_every_state(run, tls, reports, state):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        transport = protocol.transport
-        if state == "full queue":
-            transport.write(b"x" * 10_000_000)
-        elif state == "paused":
-            transport.pause_reading()
-        elif state == "closing":
-            transport.close()
-        elif state == "lost":
-            manual.end()
-            await protocol.lost
-        transport.abort()
-        assert transport.is_closing()
-        assert "lost" not in protocol.events or state == "lost"
-        assert await protocol.lost is None
-        transport.abort()
-        await asyncio.sleep(0)
-        assert protocol.events.count("lost") == 1
-        assert reports == []
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            transport = protocol.transport
+            if state == "full queue":
+                transport.write(b"x" * 10_000_000)
+            elif state == "paused":
+                transport.pause_reading()
+            elif state == "closing":
+                transport.close()
+            elif state == "lost":
+                manual.end()
+                await protocol.lost
+            transport.abort()
+            assert transport.is_closing()
+            assert "lost" not in protocol.events or state == "lost"
+            assert await protocol.lost is None
+            transport.abort()
+            await asyncio.sleep(0)
+            assert protocol.events.count("lost") == 1
+            assert reports == []
 
     run(main)
 
@@ -293,12 +245,10 @@ def test_abort_says_nothing_to_the_peer(run, loop, tls):
     async def main():
         context = tls.server_context()
         context.num_tickets = 0
-        manual, protocol, server = await with_manual_client(tls, context=context)
-        protocol.transport.abort()
-        assert await loop.sock_recv(manual.sock, 100) == b""
-        await protocol.lost
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, context=context) as (manual, protocol):
+            protocol.transport.abort()
+            assert await loop.sock_recv(manual.sock, 100) == b""
+            await protocol.lost
 
     run(main)
 
@@ -331,36 +281,32 @@ def test_the_protocol_may_end_the_connection_when_it_gets_data(run, tls, method,
 )
 def test_bytes_that_are_no_tls_end_the_connection(run, loop, tls, garbage, reports, modern):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        await manual.send(b"so far")
-        await protocol.received(6)
-        await loop.sock_sendall(manual.sock, garbage)
-        error = await protocol.lost
-        assert isinstance(error, ssl.SSLError)
-        assert error.library == "SSL"
-        assert error.reason
-        assert protocol.events == ["made", "data", "lost"]
-        assert reports == []
-        await manual.raw_end()
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            await manual.send(b"so far")
+            await protocol.received(6)
+            await loop.sock_sendall(manual.sock, garbage)
+            error = await protocol.lost
+            assert isinstance(error, ssl.SSLError)
+            assert error.library == "SSL"
+            assert error.reason
+            assert protocol.events == ["made", "data", "lost"]
+            assert reports == []
+            await manual.raw_end()
 
     run(main)
 
 
 def test_a_changed_record_ends_the_connection(run, loop, tls, modern):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        manual.tls.write(b"untouched")
-        record = bytearray(manual.outgoing.read())
-        record[-1] ^= 1
-        await loop.sock_sendall(manual.sock, record)
-        error = await protocol.lost
-        assert isinstance(error, ssl.SSLError)
-        assert error.reason in ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")  # OpenSSL 3.0, 3.6
-        assert not protocol.data
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            manual.tls.write(b"untouched")
+            record = bytearray(manual.outgoing.read())
+            record[-1] ^= 1
+            await loop.sock_sendall(manual.sock, record)
+            error = await protocol.lost
+            assert isinstance(error, ssl.SSLError)
+            assert error.reason in ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")  # OpenSSL 3.0, 3.6
+            assert not protocol.data
 
     run(main)
 
@@ -368,25 +314,24 @@ def test_a_changed_record_ends_the_connection(run, loop, tls, modern):
 def test_the_loss_is_told_once_whatever_happens(run, tls, reports):
     async def main():
         for order in range(12):
-            manual, protocol, server = await with_manual_client(tls)
-            if order % 2:
-                manual.reset()
-            elif order % 4:
-                await manual.send_close_notify()
-                manual.close()
-            else:
-                manual.close()
-            protocol.transport.write(b"x" * 100)
-            if order % 3 == 0:
-                protocol.transport.close()
-            if order % 3 == 1:
-                protocol.transport.abort()
-            await asyncio.wait([protocol.lost])
-            for _ in range(3):
-                await asyncio.sleep(0.001)
-            assert protocol.events.count("lost") == 1
-            assert protocol.events[-1] == "lost"
-            await close_all(server)
+            async with manual_client(tls) as (manual, protocol):
+                if order % 2:
+                    manual.reset()
+                elif order % 4:
+                    await manual.send_close_notify()
+                    manual.close()
+                else:
+                    manual.close()
+                protocol.transport.write(b"x" * 100)
+                if order % 3 == 0:
+                    protocol.transport.close()
+                if order % 3 == 1:
+                    protocol.transport.abort()
+                await asyncio.wait([protocol.lost])
+                for _ in range(3):
+                    await asyncio.sleep(0.001)
+                assert protocol.events.count("lost") == 1
+                assert protocol.events[-1] == "lost"
         assert reports == []
 
     run(main)

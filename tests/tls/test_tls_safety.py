@@ -43,8 +43,8 @@ def test_a_callback_may_come_back_to_its_connection(run, tls, better, what):
         elif what in ("close", "abort"):
             getattr(transport, what)()
         elif what == "look":
-            assert transport.get_write_buffer_size() >= 0
-            assert transport.get_read_buffer_size() >= 0
+            assert transport.get_write_buffer_size() == 0
+            assert transport.get_read_buffer_size() == 0
             assert tls_object.pending() == 0
             with pytest.raises(ssl.SSLError):
                 tls_object.read(1)
@@ -309,6 +309,20 @@ ENDS = {
             while True:
                 await echo(reader, writer, 100_000)
                 ready.set()
+        threading.Thread(target=lambda: ironloop.run(main()), daemon=True).start()
+        ready.wait()
+    """,
+    "a daemon thread in a context of the program's": """
+        ready = threading.Event()
+        class Busy(ssl.SSLContext):
+            def wrap_bio(self, *arguments, **keywords):
+                ready.set()
+                while True:
+                    pass
+        async def main():
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=contexts()[0])
+            await loop.create_connection(Echo, *server.sockets[0].getsockname(), ssl=Busy(ssl.PROTOCOL_TLS_CLIENT))
         threading.Thread(target=lambda: ironloop.run(main()), daemon=True).start()
         ready.wait()
     """,

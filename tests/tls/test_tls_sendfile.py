@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.support.protocols import Recorder, close_all
+from tests.support.protocols import Paused, Recorder, close_all
 from tests.tls.peers import connected_pair
 
 CONTENT = bytes(range(256)) * 2000
@@ -40,11 +40,6 @@ def test_a_file_is_sent(run, loop, tls, file, offset, count):
 
 
 def test_a_file_goes_behind_what_was_written_before(run, loop, tls, file):
-    class Paused(Recorder):
-        def connection_made(self, transport):
-            super().connection_made(transport)
-            transport.pause_reading()
-
     async def main():
         client, peer, server = await connected_pair(tls, Recorder, Paused)
         before = b"x" * 1_000_000

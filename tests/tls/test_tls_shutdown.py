@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from tests.support.protocols import Echo, Recorder, close_all
-from tests.tls.peers import ManualPeer, connect, connected_pair, listening, serve
+from tests.support.protocols import Echo, Paused, Recorder, close_all
+from tests.tls.peers import ManualPeer, connect, connected_pair, listening, manual_client, serve
 
 V1_2, V1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 BOTH_VERSIONS = pytest.mark.parametrize("version", [V1_2, V1_3], ids=["1.2", "1.3"])
@@ -19,23 +19,10 @@ BOTH_VERSIONS = pytest.mark.parametrize("version", [V1_2, V1_3], ids=["1.2", "1.
 has_shutdown_timeout = pytest.mark.skipif(sys.version_info < (3, 11), reason="ssl_shutdown_timeout is new in 3.11")
 
 
-class Paused(Recorder):
-    """Does not read until it is told to."""
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        transport.pause_reading()
-
-
-async def with_manual_client(tls, factory=Recorder, version=V1_3, **options):
-    """(a client worked by hand, the protocol that serves it, the server)"""
-    server_context = tls.server_context()
-    server_context.maximum_version = version
-    server, made = await serve(tls, factory, server_context, **options)
-    manual = await ManualPeer.connect(tls, server)
-    protocol = await made.get()
-    await protocol.made
-    return manual, protocol, server
+def up_to(tls, version):
+    context = tls.server_context()
+    context.maximum_version = version
+    return context
 
 
 async def with_manual_server(loop, tls, **options):
@@ -53,16 +40,14 @@ async def with_manual_server(loop, tls, **options):
 @BOTH_VERSIONS
 def test_close_says_so_and_waits_for_the_answer(run, tls, version, modern):
     async def main():
-        manual, protocol, server = await with_manual_client(tls, version=version)
-        protocol.transport.write(b"bye")
-        protocol.transport.close()
-        assert await manual.receive(100) == b"bye"
-        assert not protocol.lost.done()
-        await manual.unwrap()
-        assert await protocol.lost is None
-        await manual.raw_end()
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, context=up_to(tls, version)) as (manual, protocol):
+            protocol.transport.write(b"bye")
+            protocol.transport.close()
+            assert await manual.receive(100) == b"bye"
+            assert not protocol.lost.done()
+            await manual.unwrap()
+            assert await protocol.lost is None
+            await manual.raw_end()
 
     run(main)
 
@@ -70,15 +55,13 @@ def test_close_says_so_and_waits_for_the_answer(run, tls, version, modern):
 @BOTH_VERSIONS
 def test_the_peers_close_is_answered(run, tls, version, modern):
     async def main():
-        manual, protocol, server = await with_manual_client(tls, version=version)
-        await manual.send(b"bye")
-        await manual.unwrap()
-        assert await protocol.lost is None
-        assert bytes(protocol.data) == b"bye"
-        assert protocol.events == ["made", "data", "eof", "lost"]
-        await manual.raw_end()
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, context=up_to(tls, version)) as (manual, protocol):
+            await manual.send(b"bye")
+            await manual.unwrap()
+            assert await protocol.lost is None
+            assert bytes(protocol.data) == b"bye"
+            assert protocol.events == ["made", "data", "eof", "lost"]
+            await manual.raw_end()
 
     run(main)
 
@@ -132,30 +115,26 @@ def test_the_end_is_seen_after_a_pause(run, tls, modern):
 
 def test_close_while_reading_is_paused_ends(run, tls, modern):
     async def main():
-        manual, protocol, server = await with_manual_client(tls, Paused)
-        protocol.transport.close()
-        assert await manual.receive(1) == b""
-        await manual.unwrap()
-        assert await protocol.lost is None
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, Paused) as (manual, protocol):
+            protocol.transport.close()
+            assert await manual.receive(1) == b""
+            await manual.unwrap()
+            assert await protocol.lost is None
 
     run(main)
 
 
 def test_close_delivers_a_full_queue_before_it_says_so(run, tls, modern):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        data = bytes(range(256)) * 12_000
-        protocol.transport.write(data)
-        protocol.transport.close()
-        protocol.transport.write(b"too late")
-        assert not protocol.lost.done()
-        assert await manual.receive(len(data) + 100) == data
-        await manual.unwrap()
-        assert await protocol.lost is None
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            data = bytes(range(256)) * 12_000
+            protocol.transport.write(data)
+            protocol.transport.close()
+            protocol.transport.write(b"too late")
+            assert not protocol.lost.done()
+            assert await manual.receive(len(data) + 100) == data
+            await manual.unwrap()
+            assert await protocol.lost is None
 
     run(main)
 
@@ -164,18 +143,16 @@ def test_close_delivers_a_full_queue_before_it_says_so(run, tls, modern):
 @BOTH_VERSIONS
 def test_a_peer_that_never_answers_is_waited_for_as_long_as_was_asked(run, tls, reports, version):
     async def main():
-        manual, protocol, server = await with_manual_client(tls, version=version, ssl_shutdown_timeout=0.05)
-        started = time.monotonic()
-        protocol.transport.close()
-        error = await protocol.lost
-        assert 0.05 <= time.monotonic() - started < 5
-        assert isinstance(error, TimeoutError)
-        assert str(error) == "SSL shutdown timed out"
-        assert protocol.events == ["made", "lost"]
-        assert protocol.transport.is_closing()
-        assert reports == []
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, context=up_to(tls, version), ssl_shutdown_timeout=0.05) as (_, protocol):
+            started = time.monotonic()
+            protocol.transport.close()
+            error = await protocol.lost
+            assert 0.05 <= time.monotonic() - started < 5
+            assert isinstance(error, TimeoutError)
+            assert str(error) == "SSL shutdown timed out"
+            assert protocol.events == ["made", "lost"]
+            assert protocol.transport.is_closing()
+            assert reports == []
 
     run(main)
 
@@ -196,15 +173,13 @@ def test_a_server_that_never_answers_is_given_up_by_its_client(run, loop, tls):
 @has_shutdown_timeout
 def test_a_peer_that_does_not_read_is_given_up(run, tls):
     async def main():
-        manual, protocol, server = await with_manual_client(tls, ssl_shutdown_timeout=0.05)
-        protocol.transport.write(b"x" * 10_000_000)
-        protocol.transport.close()
-        error = await protocol.lost
-        assert isinstance(error, TimeoutError)
-        assert protocol.events[-1] == "lost"
-        assert protocol.transport.get_write_buffer_size() == 0
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, ssl_shutdown_timeout=0.05) as (_, protocol):
+            protocol.transport.write(b"x" * 10_000_000)
+            protocol.transport.close()
+            error = await protocol.lost
+            assert isinstance(error, TimeoutError)
+            assert protocol.events[-1] == "lost"
+            assert protocol.transport.get_write_buffer_size() == 0
 
     run(main)
 
@@ -216,31 +191,28 @@ def test_a_peer_that_closes_and_does_not_read_is_given_up(run, tls, request, loo
     request.getfixturevalue("better") if loop_name == "ironloop" else None
 
     async def main():
-        manual, protocol, server = await with_manual_client(tls, ssl_shutdown_timeout=0.05)
-        try:
-            protocol.transport.write(b"x" * 10_000_000)
-            await manual.send_close_notify()
-            done, _ = await asyncio.wait([protocol.lost], timeout=2)
-            assert done
-        finally:
-            manual.reset()
-            await asyncio.wait([protocol.lost])
-            await close_all(server)
+        async with manual_client(tls, ssl_shutdown_timeout=0.05) as (manual, protocol):
+            try:
+                protocol.transport.write(b"x" * 10_000_000)
+                await manual.send_close_notify()
+                done, _ = await asyncio.wait([protocol.lost], timeout=2)
+                assert done
+            finally:
+                manual.reset()
+                await asyncio.wait([protocol.lost])
 
     run(main)
 
 
 def test_data_that_comes_after_close_is_told_as_the_error_that_it_is(run, tls, reports, modern):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        protocol.transport.close()
-        await manual.send(b"too late")
-        error = await protocol.lost
-        assert isinstance(error, ssl.SSLError)
-        assert error.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
-        assert reports == []
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            protocol.transport.close()
+            await manual.send(b"too late")
+            error = await protocol.lost
+            assert isinstance(error, ssl.SSLError)
+            assert error.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
+            assert reports == []
 
     run(main)
 
@@ -257,24 +229,22 @@ def test_close_ends_soon_while_the_peer_streams_on(run, tls, reports, version, p
             pass
 
     async def main():
-        manual, protocol, server = await with_manual_client(tls, version=version, ssl_shutdown_timeout=0.1)
-        streaming = asyncio.ensure_future(stream(manual))
-        await protocol.received(100_000)
-        if paused:
-            protocol.transport.pause_reading()
-        started = time.monotonic()
-        protocol.transport.close()
-        error = await protocol.lost
-        assert time.monotonic() - started < 5
-        assert isinstance(error, (ssl.SSLError, TimeoutError, type(None)))
-        assert protocol.events.count("lost") == 1
-        received = len(protocol.data)
-        streaming.cancel()
-        await asyncio.wait([streaming])
-        assert len(protocol.data) == received
-        assert reports == []
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, context=up_to(tls, version), ssl_shutdown_timeout=0.1) as (manual, protocol):
+            streaming = asyncio.ensure_future(stream(manual))
+            await protocol.received(100_000)
+            if paused:
+                protocol.transport.pause_reading()
+            started = time.monotonic()
+            protocol.transport.close()
+            error = await protocol.lost
+            assert time.monotonic() - started < 5
+            assert isinstance(error, (ssl.SSLError, TimeoutError, type(None)))
+            assert protocol.events.count("lost") == 1
+            received = len(protocol.data)
+            streaming.cancel()
+            await asyncio.wait([streaming])
+            assert len(protocol.data) == received
+            assert reports == []
 
     run(main)
 
@@ -303,33 +273,29 @@ def test_close_ends_while_both_ends_stream(run, tls):
 
 def test_closing_twice_changes_nothing(run, tls, modern):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        for _ in range(3):
+        async with manual_client(tls) as (manual, protocol):
+            for _ in range(3):
+                protocol.transport.close()
+                assert protocol.transport.is_closing()
+            await manual.unwrap()
+            assert await protocol.lost is None
             protocol.transport.close()
-            assert protocol.transport.is_closing()
-        await manual.unwrap()
-        assert await protocol.lost is None
-        protocol.transport.close()
-        assert protocol.events.count("lost") == 1
-        manual.close()
-        await close_all(server)
+            assert protocol.events.count("lost") == 1
 
     run(main)
 
 
 def test_writes_after_close_are_dropped_and_warn_from_the_fifth_on(run, tls, caplog, modern):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        protocol.transport.close()
-        for _ in range(8):
-            protocol.transport.write(b"too late")
-        protocol.transport.writelines([b"too late"])
-        assert await manual.receive(100) == b""
-        await manual.unwrap()
-        assert await protocol.lost is None
-        protocol.transport.write(b"much too late")
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            protocol.transport.close()
+            for _ in range(8):
+                protocol.transport.write(b"too late")
+            protocol.transport.writelines([b"too late"])
+            assert await manual.receive(100) == b""
+            await manual.unwrap()
+            assert await protocol.lost is None
+            protocol.transport.write(b"much too late")
 
     run(main)
     assert {record.getMessage() for record in caplog.records} == {"SSL connection is closed"}
@@ -338,17 +304,15 @@ def test_writes_after_close_are_dropped_and_warn_from_the_fifth_on(run, tls, cap
 
 def test_bytes_after_the_peers_close_are_ignored(run, loop, tls, reports, modern):
     async def main():
-        manual, protocol, server = await with_manual_client(tls)
-        await manual.send_close_notify()
-        try:
-            await loop.sock_sendall(manual.sock, b"no TLS any more")
-        except ConnectionError:
-            pass
-        await asyncio.wait([protocol.lost])
-        assert protocol.events == ["made", "eof", "lost"]
-        assert reports == []
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls) as (manual, protocol):
+            await manual.send_close_notify()
+            try:
+                await loop.sock_sendall(manual.sock, b"no TLS any more")
+            except ConnectionError:
+                pass
+            await asyncio.wait([protocol.lost])
+            assert protocol.events == ["made", "eof", "lost"]
+            assert reports == []
 
     run(main)
 
@@ -361,14 +325,12 @@ def test_the_protocol_may_close_when_it_is_told_of_the_end(run, tls, modern):
             self.transport.close()
 
     async def main():
-        manual, protocol, server = await with_manual_client(tls, Closing)
-        await manual.send(b"hello")
-        await manual.send_close_notify()
-        assert await protocol.lost is None
-        assert protocol.events == ["made", "data", "eof", "lost"]
-        await manual.raw_end()
-        manual.close()
-        await close_all(server)
+        async with manual_client(tls, Closing) as (manual, protocol):
+            await manual.send(b"hello")
+            await manual.send_close_notify()
+            assert await protocol.lost is None
+            assert protocol.events == ["made", "data", "eof", "lost"]
+            await manual.raw_end()
 
     run(main)
 

@@ -6,26 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.support.protocols import Echo, Recorder, close_all
+from tests.support.protocols import Echo, Paused, Recorder, close_all
+from tests.support.user_errors import Boom, FailingBuffer, FailingFlowControl, failing, flow_control_is_reported
 from tests.tls.peers import connect, connected_pair, serve
-
-
-class Boom(Exception):
-    """What the callbacks raise."""
-
-
-def failing(method, exception=Boom):
-    """A recorder of which one method raises."""
-
-    class Failing(Recorder):
-        pass
-
-    def fail(self, *arguments):
-        getattr(Recorder, method)(self, *arguments)
-        raise exception(method)
-
-    setattr(Failing, method, fail)
-    return Failing
 
 
 async def next_client_is_served(tls, server):
@@ -117,33 +100,14 @@ def test_a_failing_connection_lost_is_reported(run, tls, reports):
 
 
 def test_failing_flow_control_is_reported_and_changes_nothing(run, tls, reports, modern):
-    class Paused(Recorder):
-        def connection_made(self, transport):
-            super().connection_made(transport)
-            transport.pause_reading()
-
-    class Failing(Recorder):
-        def pause_writing(self):
-            raise Boom("pause")
-
-        def resume_writing(self):
-            raise Boom("resume")
-
     async def main():
-        client, peer, server = await connected_pair(tls, Failing, Paused)
+        client, peer, server = await connected_pair(tls, FailingFlowControl, Paused)
         data = b"x" * 1_000_000
         for _ in range(8):
             client.transport.write(data)
         peer.transport.resume_reading()
         assert await peer.received(8_000_000) == data * 8
-        while len(reports) < 2:
-            await asyncio.sleep(0)
-        assert [report["message"] for report in reports] == [
-            "protocol.pause_writing() failed",
-            "protocol.resume_writing() failed",
-        ]
-        assert all(report["transport"] is client.transport for report in reports)
-        assert all(isinstance(report["exception"], Boom) for report in reports)
+        await flow_control_is_reported(reports, client.transport)
         await close_all(client, peer, server)
 
     run(main)
@@ -151,23 +115,8 @@ def test_failing_flow_control_is_reported_and_changes_nothing(run, tls, reports,
 
 @pytest.mark.parametrize("method", ["get_buffer", "buffer_updated"])
 def test_a_failing_buffered_protocol_ends_the_connection(run, tls, reports, method, modern):
-    class Failing(asyncio.BufferedProtocol):
-        def __init__(self):
-            self.lost = asyncio.get_running_loop().create_future()
-
-        def get_buffer(self, hint):
-            if method == "get_buffer":
-                raise Boom(method)
-            return memoryview(bytearray(100))
-
-        def buffer_updated(self, count):
-            raise Boom(method)
-
-        def connection_lost(self, exc):
-            self.lost.set_result(exc)
-
     async def main():
-        server, made = await serve(tls, Failing)
+        server, made = await serve(tls, lambda: FailingBuffer(method))
         client = await connect(tls, server)
         client.transport.write(b"x")
         peer = await made.get()

@@ -57,9 +57,9 @@ fn run_in_pool<'py>(
     args: &[Borrowed<'_, 'py, PyAny>],
 ) -> PyResult<Option<Py<PyAny>>> {
     let py = slf.py();
-    slf.get().check_open()?;
-    let executor = if executor.is_none() { slf.call_method0(name!(py, "_default_pool"))? } else { executor.clone() };
-    if executor.is_none() || slf.get().is_debug() || overrides(slf, "call_soon_threadsafe")? {
+    slf.get().check_open(py)?;
+    let executor = if executor.is_none() { slf.call_method0(intern!(py, "_default_pool"))? } else { executor.clone() };
+    if executor.is_none() || slf.get().is_debug() || overrides(slf, intern!(py, "call_soon_threadsafe"))? {
         return Ok(None);
     }
     let Some(queue) = executor.getattr_opt(name!(py, "_work_queue"))? else { return Ok(None) };

@@ -137,8 +137,8 @@ impl LoopCore {
         self.watched_directions(py, fd)
     }
 
-    fn _check_closed(&self) -> PyResult<()> {
-        self.check_open()
+    fn _check_closed(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_open(py)
     }
 
     /// Runs one turn; in the loop of asyncio's `run_forever()`, called by ours, turns until `stop()` ends that, too.

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict};
+use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
 use self::inbox::Inbox;
 use self::ready::Entry;
@@ -167,9 +167,9 @@ impl LoopCore {
     }
 
     #[inline]
-    pub fn check_open(&self) -> PyResult<()> {
+    pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_loop_closed() {
-            return Err(PyRuntimeError::new_err("Event loop is closed"));
+            return Err(report::with_hint(py, PyRuntimeError::new_err("Event loop is closed")));
         }
         Ok(())
     }
@@ -258,7 +258,7 @@ impl LoopCore {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if this.is_debug() || overrides(slf, "call_soon")? {
+        if this.is_debug() || overrides(slf, intern!(py, "call_soon"))? {
             let function = function.into_any();
             let arguments = match argument {
                 Some(argument) => objects::tuple(py, [function, argument].iter().map(Bound::as_borrowed))?,
@@ -267,7 +267,7 @@ impl LoopCore {
             let keywords = context.map(|context| [("context", context)].into_py_dict(py)).transpose()?;
             return slf.call_method(name!(py, "call_soon"), arguments, keywords.as_ref()).map(drop);
         }
-        this.check_open()?;
+        this.check_open(py)?;
         let context = context.map_or_else(|| call::copy_context(py), Ok)?;
         this.push(py, Entry::Call { function: function.unbind(), argument: argument.map(Bound::unbind), context });
         Ok(())
@@ -283,7 +283,9 @@ impl LoopCore {
 }
 
 /// Whether a method of `LoopCore` is replaced by a subclass or by an attribute of the instance.
-fn overrides(event_loop: &Bound<'_, LoopCore>, name: &str) -> PyResult<bool> {
+///
+/// `name` is interned: only then does the interpreter remember where it has found it, and this is asked per connection.
+fn overrides(event_loop: &Bound<'_, LoopCore>, name: &Bound<'_, PyString>) -> PyResult<bool> {
     let py = event_loop.py();
     let class = event_loop.get_type();
     let name = &objects::interned(py, name)?;

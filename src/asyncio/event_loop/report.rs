@@ -31,6 +31,14 @@ pub fn callback_failed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAn
     imports(py)?.report.bind(py).call_method1(name!(py, "callback_failed"), (event_loop, handle, exception)).map(drop)
 }
 
+/// The error of a classic mistake, with a hint as its note.
+#[cold]
+pub fn with_hint(py: Python<'_>, error: PyErr) -> PyErr {
+    let added = imports(py)
+        .and_then(|imports| imports.report.bind(py).call_method1(intern!(py, "add_hint"), (error.value(py),)));
+    added.map_or_else(|failure| failure, |_| error)
+}
+
 /// Debug mode or trace: runs a handle and times it.
 pub fn run_timed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();

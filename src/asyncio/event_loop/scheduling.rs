@@ -251,7 +251,7 @@ impl LoopCore {
         same_thread: bool,
     ) -> PyResult<()> {
         let this = slf.get();
-        this.check_open()?;
+        this.check_open(slf.py())?;
         if this.is_debug() {
             let py = slf.py();
             if same_thread {

@@ -275,7 +275,7 @@ impl LoopCore {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
         let this = slf.get();
-        this.check_open()?;
+        this.check_open(py)?;
         let Some(fd) = this.plain_socket(sock)? else { return Ok(None) };
         // Whether the receiver of a message has room is no property of the sender's socket, and makes no edges.
         if direction == Direction::Write && !socket::is_stream(fd) {

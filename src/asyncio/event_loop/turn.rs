@@ -36,10 +36,6 @@ const BUSY_POLL_INTERVAL: Duration = Duration::from_micros(8);
 /// How many turns in a row must have had callbacks, and no events, before polls are spaced out. Programs that let
 /// I/O happen by a few `sleep(0)` never get there.
 const BUSY_TURNS: u32 = 32;
-/// Reading the clock costs a twentieth of the shortest turn: as many turns as take this long together are not timed,
-/// as far as the last ones tell. A callback that is suddenly slow delays a poll by these few turns, once.
-const UNTIMED: Duration = Duration::from_micros(2);
-const UNTIMED_TURNS: u64 = 8;
 /// What takes less than this is never slow, whatever `slow_callback_duration` is.
 const PERHAPS_SLOW: Duration = Duration::from_millis(1);
 
@@ -48,7 +44,6 @@ struct Run<'a> {
     reactor: &'a Reactor,
     events: EventBuffer,
     busy_turns: u32,
-    untimed_turns: u64,
     last_poll: u64,
     /// The last poll brought events, and what they have led to comes before the next one: a task that such an event has
     /// woken costs no poll of its own.
@@ -68,7 +63,6 @@ struct Run<'a> {
 /// The constants above.
 struct Durations {
     busy_poll_interval: u64,
-    untimed: u64,
     perhaps_slow: u64,
 }
 
@@ -79,7 +73,6 @@ impl<'a> Run<'a> {
             reactor,
             events,
             busy_turns: 0,
-            untimed_turns: 0,
             last_poll: 0,
             fresh: false,
             spin: Spin::new(),
@@ -90,7 +83,6 @@ impl<'a> Run<'a> {
             slow_group: None,
             in_ticks: Durations {
                 busy_poll_interval: rate.ticks_in(BUSY_POLL_INTERVAL),
-                untimed: rate.ticks_in(UNTIMED),
                 perhaps_slow: rate.ticks_in(PERHAPS_SLOW),
             },
         }
@@ -106,8 +98,8 @@ impl LoopCore {
     pub fn run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        this.check_open()?;
-        let Some(reactor) = this.state(py, |state| state.sources.reactor.clone()) else { return this.check_open() };
+        this.check_open(py)?;
+        let Some(reactor) = this.state(py, |state| state.sources.reactor.clone()) else { return this.check_open(py) };
         let events = this
             .state(py, |state| state.events.take())
             .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
@@ -201,13 +193,18 @@ impl LoopCore {
         if lap.callbacks > 0 && lap.ticks > run.in_ticks.perhaps_slow {
             run.slow_group = Some(lap);
         }
+        self.count_turns(run, now);
+        now
+    }
+
+    /// Counts the turns that ended by `now`.
+    fn count_turns(&self, run: &mut Run<'_>, now: u64) {
         if run.turns > 0 {
             let turns = u64::from(std::mem::take(&mut run.turns));
             self.metrics.turns.add(turns);
             self.metrics.turn_time.record(now.saturating_sub(run.turns_since) / turns, turns);
         }
         run.turns_since = now;
-        now
     }
 
     /// What follows is no callback's time any more: a poll is over. Returns the time.
@@ -227,29 +224,17 @@ impl LoopCore {
         }
         run.busy_turns = run.busy_turns.saturating_add(1);
         if run.busy_turns > BUSY_TURNS && !stopping {
-            if run.untimed_turns > 0 {
-                run.untimed_turns -= 1;
+            // The time is what the last timed callback says. Since then there were at most a few short ones.
+            let now = run.pace.last_look();
+            if now == run.turns_since {
                 return Ok(false);
             }
-            let (since, turns) = (run.turns_since, u64::from(run.turns));
-            let now = self.end_of_turns(run);
-            let elapsed = now.saturating_sub(since);
-            // As many as fit into `UNTIMED`, of two sizes: a division would cost as much as the clock.
-            let fit = |count| elapsed * count <= run.in_ticks.untimed * turns;
-            run.untimed_turns = if fit(UNTIMED_TURNS) {
-                UNTIMED_TURNS - 1
-            } else if fit(UNTIMED_TURNS / 2) {
-                UNTIMED_TURNS / 2 - 1
-            } else {
-                0
-            };
+            self.count_turns(run, now);
             if now.saturating_sub(run.last_poll) < run.in_ticks.busy_poll_interval {
                 return Ok(false);
             }
-            run.last_poll = now;
-        } else {
-            self.end_of_turns(run);
         }
+        run.last_poll = self.end_of_turns(run);
         let outcome = run.reactor.wait(&mut run.events, Some(0));
         self.poll_is_over(run);
         finish_poll(py, run, outcome).map(|()| true)
@@ -260,8 +245,7 @@ impl LoopCore {
         (run.busy_turns, run.fresh) = (0, false);
         let start = self.end_of_turns(run);
         let limit = self.busy_poll_ns.load(Ordering::Relaxed);
-        let now = if limit > 0 || next_deadline.is_some() { monotonic_ns() } else { 0 };
-        let timeout = next_deadline.map(|deadline| deadline.saturating_sub(now));
+        let timeout = next_deadline.map(|deadline| deadline.saturating_sub(monotonic_ns()));
         if timeout == Some(0) || !self.inbox.going_to_sleep() {
             let outcome = run.reactor.wait(&mut run.events, Some(0));
             self.poll_is_over(run);
@@ -272,8 +256,7 @@ impl LoopCore {
         let spins = limit > 0 && !spun && run.spin.is_worthwhile();
         let (reactor, events) = (run.reactor, &mut run.events);
         let outcome = if spins {
-            let end = now.saturating_add(timeout.map_or(limit, |timeout| timeout.min(limit)));
-            py.detach(|| ask_until(reactor, events, end))
+            py.detach(|| ask_for(reactor, events, timeout.map_or(limit, |timeout| timeout.min(limit))))
         } else {
             py.detach(|| reactor.wait(events, timeout))
         };
@@ -284,7 +267,7 @@ impl LoopCore {
         if spins { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
         match outcome {
             Ok(0) if !spins => run.spin.blocked(None, limit),
-            Ok(_) if !spins => run.spin.blocked(Some(monotonic_ns().saturating_sub(now)), limit),
+            Ok(_) if !spins => run.spin.blocked(Some(TickRate::of_this_machine().ns(waited)), limit),
             // A timer is due: nobody knows whether an event would have come.
             Ok(0) if timeout.is_some_and(|timeout| timeout <= limit) => {}
             Ok(0) => {
@@ -367,10 +350,12 @@ fn slow(event_loop: &Bound<'_, LoopCore>, ran: Option<&Ran<'_, '_>>, lap: Lap) -
 /// Looks for events until there are some, or the time is over, without ever blocking.
 ///
 /// Signals do not interrupt it: the turn goes on after it, looks for them, and only the next one blocks.
-fn ask_until(reactor: &Reactor, events: &mut EventBuffer, end_ns: u64) -> crate::engine::Result<usize> {
+fn ask_for(reactor: &Reactor, events: &mut EventBuffer, limit_ns: u64) -> crate::engine::Result<usize> {
+    let mut end_ns = None;
     loop {
         let count = reactor.wait(events, Some(0))?;
-        if count > 0 || monotonic_ns() >= end_ns {
+        // Most find an event at the first time, and need no clock.
+        if count > 0 || monotonic_ns() >= *end_ns.get_or_insert_with(|| monotonic_ns().saturating_add(limit_ns)) {
             return Ok(count);
         }
         std::hint::spin_loop();

@@ -175,7 +175,7 @@ impl LoopCore {
     ) -> PyResult<Py<Handle>> {
         let py = slf.py();
         let this = slf.get();
-        this.check_open()?;
+        this.check_open(py)?;
         if fd < 0 {
             return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
         }

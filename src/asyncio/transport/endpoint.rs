@@ -6,7 +6,8 @@
 
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyAttributeError, PyResourceWarning, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyResourceWarning, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::PyClass;
@@ -20,6 +21,7 @@ use crate::asyncio::protocol::call_flow_control;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{Interest, Readiness, Trigger};
 use crate::engine::stream::flow::FlowControl;
+use crate::py::buffer::Data;
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
@@ -238,6 +240,23 @@ pub fn set_water_marks(flow: &mut FlowControl, size: usize, high: Option<i64>, l
     let high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
     let low = low.unwrap_or(high.div_euclid(4));
     Err(PyValueError::new_err(format!("high ({high}) must be >= low ({low}) must be >= 0")))
+}
+
+/// What `writelines` was given. Everything is looked at before `body` writes anything: a wrong item changes nothing.
+///
+/// # Errors
+/// `TypeError` for a wrong item, and what iterating raises, or `body`.
+pub fn with_pieces<R>(list: &Bound<'_, PyAny>, body: impl FnOnce(Vec<Data<'_, '_>>) -> PyResult<R>) -> PyResult<R> {
+    let items = list.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+    let mut pieces = Vec::with_capacity(items.len());
+    for item in &items {
+        let Some(data) = Data::new(item.as_borrowed())? else {
+            let class = item.get_type();
+            return Err(PyTypeError::new_err(format!("a bytes-like object is required, not '{}'", class.name()?)));
+        };
+        pieces.push(data);
+    }
+    body(pieces)
 }
 
 /// A write after the connection was lost: dropped, and from the fifth on warned of.

@@ -87,6 +87,7 @@ impl Info {
 }
 
 /// What `get_extra_info` needs of an `Info`, with references of its own.
+#[derive(Default)]
 pub struct Answers {
     socket: Option<Py<PyAny>>,
     local: Option<Address>,
@@ -130,6 +131,20 @@ impl Answers {
             "peername" => address(self.peer),
             _ => Ok(default.unwrap_or_else(|| py.None())),
         }
+    }
+}
+
+impl Answers {
+    /// " peer=..." of a connection, else " local=...", for `repr`; nothing of an end without a name.
+    pub fn description(&self, py: Python<'_>) -> PyResult<String> {
+        for (name, address) in [("peer", &self.peer), ("local", &self.local)] {
+            if let Some(address) = address.as_ref().map(|address| address.to_python(py)).transpose()? {
+                if address.is_truthy()? {
+                    return Ok(format!(" {name}={}", address.repr()?));
+                }
+            }
+        }
+        Ok(String::new())
     }
 }
 

@@ -22,8 +22,15 @@ pub enum Received<T> {
     Failed(engine::Error),
 }
 
-/// Receives once, at most `largest` bytes or those that fit into the loop's buffer; returns also how much would have
-/// found room.
+/// What a read could have brought.
+pub struct Offer {
+    /// How much would have found room.
+    pub capacity: usize,
+    /// What the kernel has beyond that, as far as it was asked.
+    pub left: usize,
+}
+
+/// Receives once, at most `largest` bytes or those that fit into the loop's buffer.
 ///
 /// # Errors
 /// `MemoryError`; what was received may be lost then, and the connection with it.
@@ -34,18 +41,20 @@ pub fn receive<'py>(
     fd: RawFd,
     plan: ReadPlan,
     largest: usize,
-) -> PyResult<(Received<Bound<'py, PyAny>>, usize)> {
-    match plan {
-        ReadPlan::Scratch => receive_small(py, event_loop, fd),
-        ReadPlan::Exact => receive_large(py, event_loop, fd, largest),
+) -> PyResult<(Received<Bound<'py, PyAny>>, Offer)> {
+    let available = match plan {
+        ReadPlan::Scratch => 0,
+        ReadPlan::Exact => file::bytes_available(fd).unwrap_or_default(),
+        ReadPlan::Known(available) => available,
+    };
+    if available == 0 {
+        Ok(receive_small(py, event_loop, fd))
+    } else {
+        receive_large(py, fd, available, largest)
     }
 }
 
-fn receive_small<'py>(
-    py: Python<'py>,
-    event_loop: &LoopCore,
-    fd: RawFd,
-) -> PyResult<(Received<Bound<'py, PyAny>>, usize)> {
+fn receive_small<'py>(py: Python<'py>, event_loop: &LoopCore, fd: RawFd) -> (Received<Bound<'py, PyAny>>, Offer) {
     event_loop.scratch(py, |scratch| {
         let received = match file::read(fd, scratch) {
             Ok(0) => Received::EndOfStream,
@@ -53,20 +62,16 @@ fn receive_small<'py>(
             Err(error) if error.would_block() => Received::Nothing,
             Err(error) => Received::Failed(error),
         };
-        Ok((received, scratch.len()))
+        (received, Offer { capacity: scratch.len(), left: 0 })
     })
 }
 
 fn receive_large<'py>(
     py: Python<'py>,
-    event_loop: &LoopCore,
     fd: RawFd,
+    available: usize,
     largest: usize,
-) -> PyResult<(Received<Bound<'py, PyAny>>, usize)> {
-    let available = file::bytes_available(fd).unwrap_or_default();
-    if available == 0 {
-        return receive_small(py, event_loop, fd);
-    }
+) -> PyResult<(Received<Bound<'py, PyAny>>, Offer)> {
     let capacity = available.min(largest);
     let outcome = bytes_filled_by(py, capacity, |memory| file::read_uninit(fd, memory).map_err(ReceiveError::Kernel));
     let received = match outcome {
@@ -76,7 +81,7 @@ fn receive_large<'py>(
         Err(ReceiveError::Kernel(error)) => Received::Failed(error),
         Err(ReceiveError::Python(error)) => return Err(error),
     };
-    Ok((received, capacity))
+    Ok((received, Offer { capacity, left: available - capacity }))
 }
 
 /// What can go wrong between the kernel and an object's memory.

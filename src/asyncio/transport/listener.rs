@@ -63,6 +63,9 @@ struct Tls {
 struct ListenerState {
     token: Option<Token>,
     starved: bool,
+    /// How many to accept at the next event. As many as came with the last one: to find out that nobody else waits costs
+    /// a system call that makes a socket and throws it away. Whoever does wait is announced again by the next poll.
+    at_once: usize,
 }
 
 #[pymethods]
@@ -105,15 +108,21 @@ impl Listener {
                 }),
                 context,
                 transports_keep_context,
-                state: LoopOwned::new(ListenerState { token: None, starved: false }),
+                state: LoopOwned::new(ListenerState { token: None, starved: false, at_once: 1 }),
             },
         )?;
         Self::listen(&listener, event_loop)?;
         Ok(listener)
     }
 
-    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        objects::text(py, &format!("<Listener fd={}>", self.fd))
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let address = self.sock.bind(py).call_method0(intern!(py, "getsockname")).and_then(|address| address.repr());
+        let state = if self.state.with(py, |state| state.starved) { "waiting for descriptors" } else { "listening" };
+        match address {
+            Ok(address) => format!("<Listener {state} fd={} local={address}>", self.fd),
+            // Of a socket that is closed.
+            Err(_) => format!("<Listener closed fd={}>", self.fd),
+        }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -149,7 +158,8 @@ impl Listener {
     pub fn on_event(slf: &Bound<'_, Self>, event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        for _ in 0..this.budget {
+        let at_once = this.state.with(py, |state| state.at_once);
+        for accepted in 0..at_once {
             if !this.is_listening(event_loop.get(), py) || this.state.with(py, |state| state.starved) {
                 return Ok(());
             }
@@ -159,7 +169,10 @@ impl Listener {
                     Self::accepted(slf, event_loop, fd, &peer)?;
                 }
                 Err(error) if error.errno == libc::ECONNABORTED => {}
-                Err(error) if error.would_block() => return Ok(()),
+                Err(error) if error.would_block() => {
+                    this.state.with(py, |state| state.at_once = accepted.max(1));
+                    return Ok(());
+                }
                 Err(error) if error.out_of_descriptors_or_memory() => return Self::starve(slf, event_loop, &error),
                 Err(error) => {
                     let exception = os_error(py, &error).into_value(py);
@@ -174,6 +187,7 @@ impl Listener {
                 }
             }
         }
+        this.state.with(py, |state| state.at_once = (at_once * 2).min(this.budget));
         Ok(())
     }
 

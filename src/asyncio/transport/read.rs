@@ -105,15 +105,11 @@ impl StreamTransport {
 
     fn receive_bytes(slf: &Bound<'_, Self>, plan: &Plan) -> PyResult<()> {
         let py = slf.py();
-        let outcome = input::receive(py, slf.get().event_loop.get(), plan.fd, plan.size, LARGEST_READ);
-        let (received, capacity) = match outcome {
-            Ok(received) => received,
-            Err(error) => return Self::fatal_error(slf, error, READ_ERROR),
-        };
+        let (received, offer) = input::receive(py, slf.get().event_loop.get(), plan.fd, plan.size, LARGEST_READ)?;
         match received {
             Received::Data(data) => {
                 let count = data.len().unwrap_or_default();
-                Self::after_read(slf, count, capacity);
+                Self::after_read(slf, count, offer.capacity);
                 let name = &imports(py)?.data_received;
                 let outcome = call::in_context(py, &plan.context, || {
                     call::call_method1(py, &plan.protocol, name, &data).map(drop)

@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{ffi, Borrowed};
 
+use super::description::{both_ways, Description};
 use super::endpoint::{self, Endpoint, Registration};
 use super::info::{self, Descriptor, Info};
 use super::start::{addresses, Parts};
@@ -314,23 +315,15 @@ impl StreamTransport {
         self.inner.with(py, |inner| inner.info.answers(py)).get(py, name, default, || self.make_transport_socket(py))
     }
 
-    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        let loop_is_closed = self.event_loop.get().is_loop_closed();
-        let text = self.inner.with(py, |inner| {
-            let (fd, size) = (inner.registration.fd, inner.queue.len_bytes());
-            let state = match inner.descriptor {
-                Descriptor::Closed => return format!("<StreamTransport closed fd={fd}>"),
-                _ if inner.life.is_closing() => " closing",
-                _ => "",
-            };
-            if loop_is_closed {
-                return format!("<StreamTransport{state} fd={fd}>");
-            }
-            let reading = if inner.started && inner.life.is_reading() { "polling" } else { "idle" };
-            let writing = if inner.blocked { "polling" } else { "idle" };
-            format!("<StreamTransport{state} fd={fd} read={reading} write=<{writing}, bufsize={size}>>")
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let description = self.inner.with(py, |inner| {
+            let reads = inner.started && inner.life.is_reading();
+            let work = both_ways(reads, inner.blocked, inner.queue.len_bytes());
+            let closing = inner.life.is_closing();
+            Description::new("StreamTransport", inner.registration.fd, &inner.descriptor, closing, work)
+                .at(py, &inner.info)
         });
-        objects::text(py, &text)
+        description.text(py, self.event_loop.get(), "")
     }
 
     /// Starts reading, unless the transport was paused or closed since it was made.

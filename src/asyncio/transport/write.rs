@@ -17,7 +17,7 @@ use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::Borrowed;
 
-use super::endpoint::{self, call_flow, queue_event, warn_of_write_after_loss};
+use super::endpoint::{self, call_flow, queue_event, warn_of_write_after_loss, with_pieces};
 use super::stream::{Inner, StreamTransport};
 use crate::engine;
 use crate::engine::metrics::Count;
@@ -63,7 +63,7 @@ impl Gather {
 }
 
 /// What can be sent: the user's data, or records of a TLS connection.
-trait Outgoing {
+pub trait Outgoing {
     fn as_slice(&self) -> &[u8];
 
     /// What must be kept once the first `offset` bytes are sent: a chunk, and where it starts in it.
@@ -81,7 +81,7 @@ impl Outgoing for Data<'_, '_> {
     }
 }
 
-/// Taken as a whole when a part of it must be kept, unless that would keep far more.
+/// Memory of TLS records, for as long as nothing of it is queued: it is taken as a whole when a part of it must be kept, unless that would keep far more.
 impl Outgoing for Option<Vec<u8>> {
     #[inline]
     fn as_slice(&self) -> &[u8] {
@@ -245,17 +245,13 @@ impl StreamTransport {
     }
 
     /// Sends TLS records as `write` would; `portion`: of a write that goes on, so nothing is learned from it.
-    ///
-    /// Returns the memory if nothing of it is queued.
-    pub fn write_records(slf: &Bound<'_, Self>, records: Vec<u8>, portion: bool) -> PyResult<Option<Vec<u8>>> {
+    pub fn write_records(slf: &Bound<'_, Self>, records: &mut impl Outgoing, portion: bool) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let event_loop = this.event_loop.get();
         let epoch = (!portion && event_loop.runs_here()).then(|| event_loop.epoch());
-        let mut records = Some(records);
-        let written = this.inner.with(py, |inner| inner.write(&mut records, epoch, &event_loop.metrics.bytes_sent));
-        Self::after_write(slf, written, "write()", "write")?;
-        Ok(records)
+        let written = this.inner.with(py, |inner| inner.write(records, epoch, &event_loop.metrics.bytes_sent));
+        Self::after_write(slf, written, "write()", "write")
     }
 
     #[inline(never)]
@@ -295,30 +291,21 @@ impl StreamTransport {
 
     pub fn write_lines(slf: &Bound<'_, Self>, list: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        // Everything is looked at before anything is queued: a wrong item changes nothing.
-        let items = list.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-        let mut pieces = Vec::with_capacity(items.len());
-        for item in &items {
-            let Some(data) = Data::new(item.as_borrowed())? else {
-                let class = item.get_type();
-                return Err(PyTypeError::new_err(format!("a bytes-like object is required, not '{}'", class.name()?)));
-            };
-            pieces.push(data);
-        }
-        let empty = pieces.iter().all(|piece| piece.as_slice().is_empty());
-        let written = slf.get().inner.with(py, |inner| {
-            if let Some(refused) = inner.check_writable(empty) {
-                return refused;
-            }
-            for piece in &mut pieces {
-                inner.push(piece, 0);
-            }
-            match inner.blocked {
-                true => inner.after_hold(),
-                false => Written::FlushNow,
-            }
-        });
-        drop(pieces);
+        let written = with_pieces(list, |mut pieces| {
+            let empty = pieces.iter().all(|piece| piece.as_slice().is_empty());
+            Ok(slf.get().inner.with(py, |inner| {
+                if let Some(refused) = inner.check_writable(empty) {
+                    return refused;
+                }
+                for piece in &mut pieces {
+                    inner.push(piece, 0);
+                }
+                match inner.blocked {
+                    true => inner.after_hold(),
+                    false => Written::FlushNow,
+                }
+            }))
+        })?;
         // Before 3.12 `writelines` is a `write` of the joined pieces, and says so.
         let (method, verb) = if cfg!(Py_3_12) { ("writelines()", "writelines") } else { ("write()", "write") };
         Self::after_write(slf, written, method, verb)

@@ -57,6 +57,11 @@ impl Pace {
         lap
     }
 
+    /// When somebody looked last.
+    pub fn last_look(&self) -> u64 {
+        self.last_look
+    }
+
     /// Time passed that belongs to no callback: the loop looked for events until `now`.
     pub fn skip_to(&mut self, now: u64) {
         self.last_look = now;

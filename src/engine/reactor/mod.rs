@@ -65,7 +65,6 @@ const ET: u32 = libc::EPOLLET as u32;
 
 impl Readiness {
     pub const READABLE: Self = Self(IN);
-    pub const WRITABLE: Self = Self(OUT);
 
     /// The owner told itself to go on reading: not from the kernel, whose masks never have this bit.
     pub const READ_ON: Self = Self(IN | OWN);

@@ -21,8 +21,10 @@ const GROWTH: usize = 8;
 pub enum ReadPlan {
     /// Into a shared buffer, then copied.
     Scratch,
-    /// Into memory of exactly the size that is there.
+    /// Into memory of exactly the size that is there; the kernel is asked.
     Exact,
+    /// The same; the kernel has said already how many bytes there are.
+    Known(usize),
 }
 
 /// What recent reads suggest.

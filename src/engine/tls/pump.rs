@@ -158,16 +158,12 @@ mod tests {
         fn outgoing(&self) -> usize {
             self.outgoing.borrow().len()
         }
-
-        fn take_outgoing(&self, spare: Vec<u8>) -> Vec<u8> {
-            self.outgoing.replace(spare)
-        }
     }
 
     fn records_of(plaintext: &[u8]) -> Vec<u8> {
         let layer = Fake { writes: Cell::new(usize::MAX), ..Fake::default() };
         assert_eq!(encrypt(&layer, plaintext), Ok(plaintext.len()));
-        layer.take_outgoing(Vec::new())
+        layer.outgoing.take()
     }
 
     fn decrypted(layer: &Fake, room: usize) -> (usize, Stop<&'static str>) {
@@ -218,7 +214,7 @@ mod tests {
         layer.writes.set(5);
         assert_eq!(encrypt_queue(&layer, &mut queue, 100), Ok(10));
         assert!(queue.is_empty());
-        assert_eq!(layer.take_outgoing(Vec::new()), [records_of(&[1; 10]), records_of(&[2; 10])].concat());
+        assert_eq!(layer.outgoing.take(), [records_of(&[1; 10]), records_of(&[2; 10])].concat());
     }
 
     #[test]
@@ -231,6 +227,6 @@ mod tests {
         assert_eq!(queue.len_bytes(), 8);
         assert_eq!(encrypt_queue(&layer, &mut queue, 12), Ok(8));
         let expected = [records_of(&[1; 10]), records_of(&[2; 2]), records_of(&[2; 8])].concat();
-        assert_eq!(layer.take_outgoing(Vec::new()), expected);
+        assert_eq!(layer.outgoing.take(), expected);
     }
 }

@@ -77,7 +77,4 @@ pub trait RecordLayer {
 
     /// Bytes of ciphertext that wait to be taken.
     fn outgoing(&self) -> usize;
-
-    /// What is to be sent. `spare` is an empty vector whose memory the next records may use.
-    fn take_outgoing(&self, spare: Vec<u8>) -> Vec<u8>;
 }

@@ -29,6 +29,7 @@ use pyo3::{ffi, Borrowed};
 
 use self::peers::Peers;
 use self::send::Receiver;
+use super::description::{both_ways, Description};
 use super::endpoint::{self, Endpoint, Registration};
 use super::info::{self, Descriptor, Info};
 use super::start::addresses;
@@ -310,23 +311,15 @@ impl DatagramTransport {
         })
     }
 
-    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        let loop_is_closed = self.event_loop.get().is_loop_closed();
-        let text = self.inner.with(py, |inner| {
-            let state = match inner.descriptor {
-                Descriptor::Closed => return format!("<DatagramTransport closed fd={}>", inner.registration.fd),
-                _ if inner.life.is_closing() => " closing",
-                _ => "",
-            };
-            if loop_is_closed {
-                return format!("<DatagramTransport{state} fd={}>", inner.registration.fd);
-            }
-            let reading = if inner.started && inner.life.is_reading() { "polling" } else { "idle" };
-            let writing = if inner.blocked { "polling" } else { "idle" };
-            let (fd, size) = (inner.registration.fd, inner.queue.len_bytes());
-            format!("<DatagramTransport{state} fd={fd} read={reading} write=<{writing}, bufsize={size}>>")
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let description = self.inner.with(py, |inner| {
+            let reads = inner.started && inner.life.is_reading();
+            let work = both_ways(reads, inner.blocked, inner.queue.len_bytes());
+            let closing = inner.life.is_closing();
+            Description::new("DatagramTransport", inner.registration.fd, &inner.descriptor, closing, work)
+                .at(py, &inner.info)
         });
-        objects::text(py, &text)
+        description.text(py, self.event_loop.get(), "")
     }
 
     fn _start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -22,11 +22,12 @@ use pyo3::types::{PyDict, PyString};
 use super::GROWN_PIPE;
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::LoopCore;
+use crate::asyncio::transport::description::{polling, Description};
 use crate::asyncio::transport::endpoint::{self, Endpoint, Registration};
 use crate::asyncio::transport::info::{self, Descriptor};
 use crate::asyncio::transport::input::{self, Received};
 use crate::engine::reactor::{Interest, Readiness};
-use crate::engine::stream::read_size::ReadSize;
+use crate::engine::stream::read_size::{ReadPlan, ReadSize};
 use crate::engine::stream::{CloseAction, StreamCore};
 use crate::engine::sys::file::{self, FileKind};
 use crate::py::call;
@@ -108,16 +109,24 @@ impl Endpoint for ReadPipeTransport {
 impl ReadPipeTransport {
     /// There is something to read, or the end.
     pub fn on_event(slf: &Bound<'_, Self>, _readiness: Readiness) -> PyResult<()> {
+        let paused = slf.get().inner.with(slf.py(), |inner| inner.started && inner.life.is_paused());
+        if paused {
+            // Not before: most are resumed before there is an event, and are then still registered.
+            return endpoint::watch(slf, Interest::NONE);
+        }
+        let mut left = 0;
         for _ in 0..READS_PER_TURN {
-            if !Self::read(slf)? {
-                break;
+            match Self::read(slf, left)? {
+                Some(more) => left = more,
+                None => break,
             }
         }
         Ok(())
     }
 
-    /// Reads once and tells the protocol. True: there may be more.
-    fn read(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    /// Reads once and tells the protocol. `left`, and what it returns: what the kernel said to be there; 0: not asked.
+    /// None: there is no more.
+    fn read(slf: &Bound<'_, Self>, left: usize) -> PyResult<Option<usize>> {
         let py = slf.py();
         let this = slf.get();
         let plan = this.inner.with(py, |inner| {
@@ -125,27 +134,27 @@ impl ReadPipeTransport {
                 return None;
             }
             let context = inner.context.as_ref()?.clone_ref(py);
-            Some((inner.registration.fd, inner.read_size.plan(), context, inner.protocol.as_ref()?.clone_ref(py)))
+            let size = if left > 0 { ReadPlan::Known(left) } else { inner.read_size.plan() };
+            Some((inner.registration.fd, size, context, inner.protocol.as_ref()?.clone_ref(py)))
         });
-        let Some((fd, size, context, protocol)) = plan else { return Ok(false) };
-        let received = match input::receive(py, this.event_loop.get(), fd, size, LARGEST_READ) {
-            Ok((received, _)) => received,
-            Err(error) => return endpoint::fatal_error(slf, error, false, READ_ERROR).map(|()| false),
-        };
+        let Some((fd, size, context, protocol)) = plan else { return Ok(None) };
+        let (received, offer) = input::receive(py, this.event_loop.get(), fd, size, LARGEST_READ)?;
         call::in_context(py, &context, || match received {
-            Received::Nothing => Ok(false),
+            Received::Nothing => Ok(None),
             Received::Data(data) => {
                 let count = data.len().unwrap_or_default();
                 this.inner.with(py, |inner| inner.note_read(count));
                 let outcome = call::call_method1(py, &protocol, &imports(py)?.data_received, &data).map(drop);
                 endpoint::callback_outcome(slf, outcome, "data_received")?;
-                Ok(count == LARGEST_READ)
+                let more = if size == ReadPlan::Scratch { count == offer.capacity } else { offer.left > 0 };
+                Ok(more.then_some(offer.left))
             }
-            Received::EndOfStream => Self::end_of_pipe(slf, protocol.bind(py)).map(|()| false),
+            Received::EndOfStream => Self::end_of_pipe(slf, protocol.bind(py)).map(|()| None),
             Received::Failed(error) => {
                 // EIO: the other end of a terminal was closed.
                 let everyday = error.errno == libc::EIO;
-                endpoint::fatal_error(slf, os_error(py, &error), everyday, READ_ERROR).map(|()| false)
+                let message = "Fatal read error on pipe transport";
+                endpoint::fatal_error(slf, os_error(py, &error), everyday, message).map(|()| None)
             }
         })
     }
@@ -242,7 +251,6 @@ impl ReadPipeTransport {
     /// Stops reading until `resume_reading()`. Does nothing if it is not reading.
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
         if slf.get().inner.with(slf.py(), |inner| inner.life.pause_reading()) {
-            endpoint::watch(slf, Interest::NONE)?;
             endpoint::log_debug(slf, "debug", "%r pauses reading")?;
         }
         Ok(())
@@ -283,22 +291,13 @@ impl ReadPipeTransport {
         Ok(self.extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
 
-    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        let loop_is_closed = self.event_loop.get().is_loop_closed();
-        let text = self.inner.with(py, |inner| {
-            let fd = inner.registration.fd;
-            let state = match inner.descriptor {
-                Descriptor::Closed => return format!("<ReadPipeTransport closed fd={fd}>"),
-                _ if inner.life.is_closing() => " closing",
-                _ => "",
-            };
-            if loop_is_closed {
-                return format!("<ReadPipeTransport{state} fd={fd} open>");
-            }
-            let reading = if inner.started && inner.life.is_reading() { "polling" } else { "idle" };
-            format!("<ReadPipeTransport{state} fd={fd} {reading}>")
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let description = self.inner.with(py, |inner| {
+            let work = polling(inner.started && inner.life.is_reading()).to_owned();
+            let closing = inner.life.is_closing();
+            Description::new("ReadPipeTransport", inner.registration.fd, &inner.descriptor, closing, work)
         });
-        objects::text(py, &text)
+        description.text(py, self.event_loop.get(), "open")
     }
 
     fn _start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -24,6 +24,7 @@ use pyo3::{ffi, Borrowed};
 
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::LoopCore;
+use crate::asyncio::transport::description::{polling, Description};
 use crate::asyncio::transport::endpoint::{self, Endpoint, Registration};
 use crate::asyncio::transport::info::{self, Descriptor};
 use crate::engine::stream::flow::FlowControl;
@@ -238,22 +239,13 @@ impl WritePipeTransport {
         Ok(self.extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
 
-    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        let loop_is_closed = self.event_loop.get().is_loop_closed();
-        let text = self.inner.with(py, |inner| {
-            let fd = inner.registration.fd;
-            let state = match inner.descriptor {
-                Descriptor::Closed => return format!("<WritePipeTransport closed fd={fd}>"),
-                _ if inner.life.is_closing() => " closing",
-                _ => "",
-            };
-            if loop_is_closed {
-                return format!("<WritePipeTransport{state} fd={fd} open>");
-            }
-            let writing = if inner.blocked { "polling" } else { "idle" };
-            format!("<WritePipeTransport{state} fd={fd} {writing} bufsize={}>", inner.queue.len_bytes())
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let description = self.inner.with(py, |inner| {
+            let work = format!("{} bufsize={}", polling(inner.blocked), inner.queue.len_bytes());
+            let closing = inner.life.is_closing();
+            Description::new("WritePipeTransport", inner.registration.fd, &inner.descriptor, closing, work)
         });
-        objects::text(py, &text)
+        description.text(py, self.event_loop.get(), "open")
     }
 
     fn _start_reading(slf: &Bound<'_, Self>) -> PyResult<()> {

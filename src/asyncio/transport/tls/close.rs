@@ -169,8 +169,8 @@ impl TlsConnection {
     pub fn lower_lost(slf: &Bound<'_, Self>, exception: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let spare = this.records(py).take_outgoing(Vec::new());
-        drop(spare);
+        // Whatever that gives: nobody is there to send it to.
+        drop(this.records(py).take_records());
         this.mark_closed(py);
         let (tell, protocol, _dropped) = this.inner.with(py, |inner| {
             inner.lost = true;

@@ -13,19 +13,20 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyInt, PyString};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple};
 
 use crate::engine::sys::openssl::{Failure, Session};
 use crate::engine::tls::record_layer::{Read, RecordLayer, Step, Write};
-use crate::py::loop_owned::LoopOwned;
-use crate::py::names::name;
-use crate::py::objects;
+use crate::py::buffer::{lent_to_read, lent_to_write};
 use crate::py::{call, ssl};
 
-/// What the fallback asks `SSLObject.read` for: one record. More would be allocated, and given back, at each call.
+/// What the fallback asks an object of the program's for: one record. More would be allocated, and given back, each time.
 const FALLBACK_READ: usize = 16 * 1024;
-/// And what it gives to `SSLObject.write` at once, which is what the MemoryBIO grows to.
+/// And what it gives to `write` at once, which is what the MemoryBIO grows to.
 const FALLBACK_WRITE: usize = 64 * 1024;
+
+/// Bytes from which a view of them costs less than a copy, and what is read is read in place.
+const WORTH_A_VIEW: usize = 8 * 1024;
 
 /// See the module's documentation.
 pub enum Layer {
@@ -38,16 +39,24 @@ pub enum Layer {
     },
     Fallback {
         object: Py<PyAny>,
+        /// The object is of no class of the program's: memory can be lent to its methods, which keep nothing.
+        plain: bool,
         incoming: Py<PyAny>,
         outgoing: Py<PyAny>,
-        /// What was in `outgoing`: a MemoryBIO never gives back the memory it has grown to.
-        records: LoopOwned<Vec<u8>>,
     },
+}
+
+/// What is to be sent.
+pub enum Records<'py> {
+    /// In memory that can be used again.
+    Built(Vec<u8>),
+    Bytes(Bound<'py, PyBytes>),
 }
 
 /// Names of the `ssl` module, and one of asyncio's.
 pub struct Names {
     memory_bio: Py<PyAny>,
+    object_class: Py<PyAny>,
     want_read: Py<PyAny>,
     syscall: Py<PyAny>,
     /// `asyncio.sslproto._SSLProtocolTransport`.
@@ -64,6 +73,7 @@ pub fn names(py: Python<'_>) -> PyResult<&'static Names> {
         let name = |name: &str| ssl.getattr(name).map(Bound::unbind);
         Ok(Names {
             memory_bio: name("MemoryBIO")?,
+            object_class: name("SSLObject")?,
             want_read: name("SSLWantReadError")?,
             syscall: name("SSLSyscallError")?,
             transport: py.import(name!(py, "asyncio.sslproto"))?.getattr("_SSLProtocolTransport")?.unbind(),
@@ -82,19 +92,22 @@ impl Layer {
         server_hostname: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let py = context.py();
-        let memory_bio = names(py)?.memory_bio.bind(py);
+        let names = names(py)?;
+        let memory_bio = names.memory_bio.bind(py);
         let (incoming, outgoing) = (memory_bio.call0()?, memory_bio.call0()?);
-        let keywords = objects::dict(py)?;
-        keywords.set_item(name!(py, "server_side"), server_side)?;
-        keywords.set_item(name!(py, "server_hostname"), server_hostname)?;
-        let object = context.call_method(name!(py, "wrap_bio"), (&incoming, &outgoing), Some(&keywords))?;
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "server_side"), server_side)?;
+        keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
+        let wrap_bio = context.getattr(intern!(py, "wrap_bio"))?;
+        let bios = PyTuple::new(py, [&incoming, &outgoing])?;
+        let object = call::call_with_keywords(&wrap_bio, &bios, &keywords)?;
         Ok(match ssl::session(&object) {
             Some((session, native)) => Self::Direct { session, object: object.unbind(), native },
             None => Self::Fallback {
+                plain: object.get_type().is(&names.object_class),
                 object: object.unbind(),
                 incoming: incoming.unbind(),
                 outgoing: outgoing.unbind(),
-                records: LoopOwned::new(Vec::new()),
             },
         })
     }
@@ -117,7 +130,7 @@ impl Layer {
                 visit.call(object)?;
                 visit.call(native)
             }
-            Self::Fallback { object, incoming, outgoing, records: _ } => {
+            Self::Fallback { object, plain: _, incoming, outgoing } => {
                 visit.call(object)?;
                 visit.call(incoming)?;
                 visit.call(outgoing)
@@ -164,7 +177,7 @@ impl<'py> Attached<'_, 'py> {
         ssl_error(py, reason, &line).unwrap_or_else(|error| error)
     }
 
-    /// The fallback's `object.name(argument)`; `None`: it wants more ciphertext. What it has to say is in `records` then.
+    /// The fallback's `object.name(argument)`; `None`: it wants more ciphertext.
     fn ask(
         &self,
         object: &Py<PyAny>,
@@ -172,11 +185,15 @@ impl<'py> Attached<'_, 'py> {
         argument: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.1;
-        let outcome = match argument {
+        self.asked(match argument {
             Some(argument) => call::call_method1(py, object, name.as_unbound(), &argument),
             None => call::call_method0(py, object, name.as_unbound()),
-        };
-        self.drain()?;
+        })
+    }
+
+    /// What came of it.
+    fn asked(&self, outcome: PyResult<Bound<'py, PyAny>>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = self.1;
         match outcome {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
@@ -190,16 +207,27 @@ impl<'py> Attached<'_, 'py> {
         }
     }
 
-    /// Moves what is in the fallback's `outgoing` to `records`.
-    fn drain(&self) -> PyResult<()> {
-        let py = self.1;
-        let Layer::Fallback { outgoing, records, .. } = self.0 else { return Ok(()) };
-        if self.pending(outgoing) > 0 {
-            let data = call::call_method0(py, outgoing, name!(py, "read").as_unbound())?;
-            let data = data.cast::<PyBytes>()?.as_bytes();
-            records.with(py, |records| records.extend_from_slice(data));
+    /// The records that are to be sent.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub fn take_records(&self) -> PyResult<Records<'py>> {
+        match self.0 {
+            Layer::Direct { session, .. } => Ok(Records::Built(session.take_outgoing(Vec::new()))),
+            Layer::Fallback { outgoing, .. } => {
+                let data = call::call_method0(self.1, outgoing, intern!(self.1, "read").as_unbound())?;
+                Ok(Records::Bytes(data.cast_into()?))
+            }
         }
-        Ok(())
+    }
+
+    /// Memory for the next records, while there are none: an empty vector.
+    pub fn lend_memory(&self, spare: impl FnOnce() -> Vec<u8>) {
+        if let Layer::Direct { session, .. } = self.0 {
+            if session.outgoing() == 0 {
+                drop(session.take_outgoing(spare()));
+            }
+        }
     }
 
     fn pending(&self, bio: &Py<PyAny>) -> usize {
@@ -238,6 +266,20 @@ fn ssl_error(py: Python<'_>, reason: Option<String>, line: &str) -> PyResult<PyE
     Ok(PyErr::from_value(error))
 }
 
+/// Calls `body` with the bytes as an object of Python's; `keeps_nothing`: which may be a view of them.
+fn viewed<'py, R>(
+    py: Python<'py>,
+    bytes: &[u8],
+    keeps_nothing: bool,
+    body: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<R>,
+) -> PyResult<R> {
+    if keeps_nothing && bytes.len() > WORTH_A_VIEW {
+        lent_to_read(py, bytes, body)
+    } else {
+        body(PyBytes::new(py, bytes).as_any())
+    }
+}
+
 fn step<T>(outcome: Option<T>) -> Step {
     outcome.map_or(Step::WantsMore, |_| Step::Done)
 }
@@ -252,8 +294,9 @@ impl RecordLayer for Attached<'_, '_> {
                 session.with_ciphertext(ciphertext, body).map_err(|_| PyMemoryError::new_err("no room for ciphertext"))
             }
             Layer::Fallback { incoming, .. } => {
-                let ciphertext = objects::bytes(py, ciphertext)?;
-                call::call_method1(py, incoming, name!(py, "write").as_unbound(), &ciphertext)?;
+                viewed(py, ciphertext, true, |ciphertext| {
+                    call::call_method1(py, incoming, intern!(py, "write").as_unbound(), ciphertext)
+                })?;
                 Ok(body())
             }
         }
@@ -271,8 +314,8 @@ impl RecordLayer for Attached<'_, '_> {
     fn plaintext_bound(&self) -> usize {
         match self.0 {
             Layer::Direct { session, .. } => session.plaintext_bound(),
-            // What it gives are `bytes` already.
-            Layer::Fallback { .. } => 0,
+            // And what may be in the object: the beginning of a record.
+            Layer::Fallback { incoming, .. } => self.pending(incoming) + FALLBACK_READ,
         }
     }
 
@@ -299,6 +342,17 @@ impl RecordLayer for Attached<'_, '_> {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.read(into))
                 .map_err(|failure| self.error(session, failure, object, name, Some(PyInt::new(py, 1).into_any()))),
+            Layer::Fallback { object, plain: true, incoming, .. } if self.pending(incoming) > WORTH_A_VIEW => {
+                let wanted = into.len().into_pyobject(py)?.into_any();
+                let count = lent_to_write(py, into, |memory| {
+                    self.asked(call::call_method2(py, object, name.as_unbound(), &wanted, memory))
+                })?;
+                let Some(count) = count else { return Ok(Read::WantsMore) };
+                match count.extract()? {
+                    0 => Ok(Read::Closed),
+                    count => Ok(Read::Data(count)),
+                }
+            }
             Layer::Fallback { object, .. } => {
                 let wanted = objects::count(py, into.len().min(FALLBACK_READ) as u64)?;
                 let Some(data) = self.ask(object, name, Some(wanted))? else { return Ok(Read::WantsMore) };
@@ -322,9 +376,9 @@ impl RecordLayer for Attached<'_, '_> {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.write(plaintext))
                 .map_err(|failure| self.error(session, failure, object, name, Some(PyBytes::new(py, b"x").into_any()))),
-            Layer::Fallback { object, .. } => {
-                let piece = objects::bytes(py, &plaintext[..plaintext.len().min(FALLBACK_WRITE)])?;
-                match self.ask(object, name, Some(piece))? {
+            Layer::Fallback { object, plain, .. } => {
+                let piece = &plaintext[..plaintext.len().min(FALLBACK_WRITE)];
+                match viewed(py, piece, *plain, |piece| self.ask(object, name, Some(piece.clone())))? {
                     Some(count) => Ok(Write::Taken(count.extract()?)),
                     None => Ok(Write::WantsMore),
                 }
@@ -351,15 +405,7 @@ impl RecordLayer for Attached<'_, '_> {
     fn outgoing(&self) -> usize {
         match self.0 {
             Layer::Direct { session, .. } => session.outgoing(),
-            Layer::Fallback { records, .. } => records.with(self.1, |records| records.len()),
-        }
-    }
-
-    #[inline]
-    fn take_outgoing(&self, spare: Vec<u8>) -> Vec<u8> {
-        match self.0 {
-            Layer::Direct { session, .. } => session.take_outgoing(spare),
-            Layer::Fallback { records, .. } => records.with(self.1, |records| std::mem::replace(records, spare)),
+            Layer::Fallback { outgoing, .. } => self.pending(outgoing),
         }
     }
 }

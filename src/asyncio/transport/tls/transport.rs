@@ -18,6 +18,7 @@ use super::layer::names;
 use crate::asyncio::event_loop::LoopCore;
 use crate::engine::tls::flow::Marks;
 use crate::engine::tls::record_layer::RecordLayer;
+use crate::engine::tls::State;
 use crate::py::class::{new_with_dict, Finalize};
 use crate::py::imports::imports;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
@@ -230,6 +231,33 @@ impl TlsTransport {
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<LoopCore> {
         self.connection.get().event_loop.clone_ref(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let connection = self.connection.get();
+        let (state, lost, paused, extra, lower) = connection.inner.with(py, |inner| {
+            let extra = inner.extra.as_ref().map(|extra| extra.clone_ref(py));
+            let lower = inner.lower.as_ref().map(|lower| lower.clone_ref(py));
+            (inner.core.state(), inner.lost, inner.core.is_reading_paused(), extra, lower)
+        });
+        let cipher = extra.map(|extra| extra.bind(py).get_item(intern!(py, "cipher"))).transpose()?.flatten();
+        // (name, version of the protocol, bits)
+        let version = match cipher.filter(|cipher| !cipher.is_none()) {
+            Some(cipher) => format!(" {}", cipher.get_item(1)?),
+            None => String::new(),
+        };
+        let state = match state {
+            _ if lost => " closed",
+            State::Unwrapped if lower.is_none() => " not connected",
+            State::Handshake => " handshake",
+            State::Wrapped if !self.closed.load(Ordering::Relaxed) => "",
+            State::Unwrapped | State::Wrapped | State::Flushing | State::Shutdown => " closing",
+        };
+        let (unread, unsent) = (connection.records(py).unread(), connection.write_buffer_size(py));
+        let reading = if paused { "paused" } else { "reading" };
+        let over = lower.map(|lower| lower.bind(py).repr()).transpose()?;
+        let over = over.map_or_else(String::new, |lower| format!(" over {lower}"));
+        Ok(format!("<TlsTransport{state}{version} read=<{reading}, bufsize={unread}> write=<bufsize={unsent}>{over}>"))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

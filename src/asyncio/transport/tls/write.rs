@@ -15,8 +15,9 @@ use pyo3::types::PyBytes;
 use pyo3::Borrowed;
 
 use super::connection::{Inner, Lower, TlsConnection};
+use super::layer::Records;
 use crate::asyncio::protocol::call_flow_control;
-use crate::asyncio::transport::endpoint::warn_of_write_after_loss;
+use crate::asyncio::transport::endpoint::{warn_of_write_after_loss, with_pieces};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::tls::flow::FlowAction;
 use crate::engine::tls::pump::{encrypt, encrypt_queue};
@@ -83,23 +84,15 @@ impl TlsConnection {
     }
 
     pub fn write_lines(slf: &Bound<'_, Self>, list: &Bound<'_, PyAny>) -> PyResult<()> {
-        // Everything is looked at before anything is written: a wrong item changes nothing.
-        let items = list.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-        let mut pieces = Vec::with_capacity(items.len());
-        for item in &items {
-            let Some(data) = Data::new(item.as_borrowed())? else {
-                let class = item.get_type();
-                return Err(PyTypeError::new_err(format!("a bytes-like object is required, not '{}'", class.name()?)));
-            };
-            pieces.push(data);
-        }
-        let total: usize = pieces.iter().map(|piece| piece.as_slice().len()).sum();
-        if pieces.len() > 1 && total <= LARGEST_RECORD {
-            let mut joined = Vec::with_capacity(total);
-            pieces.iter().for_each(|piece| joined.extend_from_slice(piece.as_slice()));
-            return Self::write_pieces(slf, &[Data::Copied(joined)]);
-        }
-        Self::write_pieces(slf, &pieces)
+        with_pieces(list, |pieces| {
+            let total: usize = pieces.iter().map(|piece| piece.as_slice().len()).sum();
+            if pieces.len() > 1 && total <= LARGEST_RECORD {
+                let mut joined = Vec::with_capacity(total);
+                pieces.iter().for_each(|piece| joined.extend_from_slice(piece.as_slice()));
+                return Self::write_pieces(slf, &[Data::Copied(joined)]);
+            }
+            Self::write_pieces(slf, &pieces)
+        })
     }
 
     fn write_pieces(slf: &Bound<'_, Self>, pieces: &[Data<'_, '_>]) -> PyResult<()> {
@@ -149,11 +142,8 @@ impl TlsConnection {
 
     /// Memory of the loop's for the next records: an idle connection keeps none.
     fn lend_output(&self, py: Python<'_>) {
-        let records = self.records(py);
-        if records.outgoing() == 0 {
-            let spare = self.event_loop.get().tls_buffers.with(py, |buffers| buffers.take_output());
-            drop(records.take_outgoing(spare));
-        }
+        let buffers = &self.event_loop.get().tls_buffers;
+        self.records(py).lend_memory(|| buffers.with(py, |buffers| buffers.take_output()));
     }
 
     /// Whether it makes sense to encrypt more now. Before a shutdown everything is.
@@ -220,23 +210,30 @@ impl TlsConnection {
         let py = slf.py();
         let this = slf.get();
         let records = this.records(py);
-        if records.outgoing() > 0 && !this.inner.with(py, |inner| inner.lower_full) {
-            match this.lower(py) {
-                Some(Lower::Native(transport)) => {
-                    let data = records.take_outgoing(Vec::new());
-                    let buffers = &this.event_loop.get().tls_buffers;
-                    if let Some(sent) = StreamTransport::write_records(transport.bind(py), data, portion)? {
-                        buffers.with(py, |buffers| buffers.return_output(sent));
-                    }
+        if records.outgoing() == 0 || this.inner.with(py, |inner| inner.lower_full) {
+            return Ok(());
+        }
+        let Some(lower) = this.lower(py) else { return Ok(()) };
+        match (lower, records.take_records()?) {
+            (Lower::Native(transport), Records::Built(data)) => {
+                let mut data = Some(data);
+                StreamTransport::write_records(transport.bind(py), &mut data, portion)?;
+                if let Some(sent) = data {
+                    this.event_loop.get().tls_buffers.with(py, |buffers| buffers.return_output(sent));
                 }
-                Some(Lower::Foreign(transport)) => {
-                    let data = records.take_outgoing(Vec::new());
-                    transport.bind(py).call_method1(name!(py, "write"), (PyBytes::new(py, &data),))?;
-                }
-                None => {}
+                Ok(())
+            }
+            (Lower::Native(transport), Records::Bytes(data)) => {
+                StreamTransport::write_records(transport.bind(py), &mut Data::Bytes(data.as_borrowed()), portion)
+            }
+            (Lower::Foreign(transport), data) => {
+                let data = match data {
+                    Records::Built(data) => PyBytes::new(py, &data),
+                    Records::Bytes(data) => data,
+                };
+                transport.bind(py).call_method1(intern!(py, "write"), (data,)).map(drop)
             }
         }
-        Ok(())
     }
 
     /// Bytes that were written and not yet given to the transport below.

@@ -130,6 +130,11 @@ impl Session {
         self.library.reason(failure.error)
     }
 
+    /// The records that are to be sent. `spare` is an empty vector whose memory the next ones may use.
+    pub fn take_outgoing(&self, spare: Vec<u8>) -> Vec<u8> {
+        self.channel(|channel| channel.take_outgoing(spare)).unwrap_or_default()
+    }
+
     fn shutdown_state(&self) -> c_int {
         // SAFETY: live.
         unsafe { (self.library.functions.SSL_get_shutdown)(self.ssl.as_ptr()) }
@@ -275,10 +280,6 @@ impl RecordLayer for Session {
 
     fn outgoing(&self) -> usize {
         self.channel(|channel| channel.outgoing()).unwrap_or_default()
-    }
-
-    fn take_outgoing(&self, spare: Vec<u8>) -> Vec<u8> {
-        self.channel(|channel| channel.take_outgoing(spare)).unwrap_or_default()
     }
 }
 
