@@ -10,6 +10,7 @@ import weakref
 
 import pytest
 
+from tests.support.builds import whole_calls
 from tests.support.protocols import Echo, HalfOpen, Paused, Recorder, close_all, connected_pair
 from tests.support.water_marks import assert_water_marks_can_be_set
 

@@ -9,7 +9,6 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use pyo3::exceptions::{PyBufferError, PyMemoryError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes, PyMemoryView};
 use pyo3::{ffi, Borrowed};
@@ -153,7 +152,7 @@ unsafe fn lent<'py, R>(
     struct End<'py>(Bound<'py, PyAny>);
     impl Drop for End<'_> {
         fn drop(&mut self) {
-            if self.0.call_method0(intern!(self.0.py(), "release")).is_err() {
+            if self.0.call_method0(pyo3::intern!(self.0.py(), "release")).is_err() {
                 std::process::abort();
             }
         }

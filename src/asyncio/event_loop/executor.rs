@@ -58,8 +58,8 @@ fn run_in_pool<'py>(
 ) -> PyResult<Option<Py<PyAny>>> {
     let py = slf.py();
     slf.get().check_open(py)?;
-    let executor = if executor.is_none() { slf.call_method0(intern!(py, "_default_pool"))? } else { executor.clone() };
-    if executor.is_none() || slf.get().is_debug() || overrides(slf, intern!(py, "call_soon_threadsafe"))? {
+    let executor = if executor.is_none() { slf.call_method0(name!(py, "_default_pool"))? } else { executor.clone() };
+    if executor.is_none() || slf.get().is_debug() || overrides(slf, name!(py, "call_soon_threadsafe"))? {
         return Ok(None);
     }
     let Some(queue) = executor.getattr_opt(name!(py, "_work_queue"))? else { return Ok(None) };

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
+use pyo3::types::{IntoPyDict, PyDict, PyString};
 
 use self::inbox::Inbox;
 use self::ready::Entry;
@@ -258,7 +258,7 @@ impl LoopCore {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if this.is_debug() || overrides(slf, intern!(py, "call_soon"))? {
+        if this.is_debug() || overrides(slf, name!(py, "call_soon"))? {
             let function = function.into_any();
             let arguments = match argument {
                 Some(argument) => objects::tuple(py, [function, argument].iter().map(Bound::as_borrowed))?,
@@ -288,7 +288,6 @@ impl LoopCore {
 fn overrides(event_loop: &Bound<'_, LoopCore>, name: &Bound<'_, PyString>) -> PyResult<bool> {
     let py = event_loop.py();
     let class = event_loop.get_type();
-    let name = &objects::interned(py, name)?;
     if !class.getattr(name)?.is(py.get_type::<LoopCore>().getattr(name)?) {
         return Ok(true);
     }

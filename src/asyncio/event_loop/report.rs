@@ -34,8 +34,8 @@ pub fn callback_failed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAn
 /// The error of a classic mistake, with a hint as its note.
 #[cold]
 pub fn with_hint(py: Python<'_>, error: PyErr) -> PyErr {
-    let added = imports(py)
-        .and_then(|imports| imports.report.bind(py).call_method1(intern!(py, "add_hint"), (error.value(py),)));
+    let added =
+        imports(py).and_then(|imports| imports.report.bind(py).call_method1(name!(py, "add_hint"), (error.value(py),)));
     added.map_or_else(|failure| failure, |_| error)
 }
 

@@ -7,7 +7,6 @@
 use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyAttributeError, PyResourceWarning, PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::PyClass;

@@ -48,13 +48,17 @@ pub fn receive<'py>(
         ReadPlan::Known(available) => available,
     };
     if available == 0 {
-        Ok(receive_small(py, event_loop, fd))
+        receive_small(py, event_loop, fd)
     } else {
         receive_large(py, fd, available, largest)
     }
 }
 
-fn receive_small<'py>(py: Python<'py>, event_loop: &LoopCore, fd: RawFd) -> (Received<Bound<'py, PyAny>>, Offer) {
+fn receive_small<'py>(
+    py: Python<'py>,
+    event_loop: &LoopCore,
+    fd: RawFd,
+) -> PyResult<(Received<Bound<'py, PyAny>>, Offer)> {
     event_loop.scratch(py, |scratch| {
         let received = match file::read(fd, scratch) {
             Ok(0) => Received::EndOfStream,
@@ -62,7 +66,7 @@ fn receive_small<'py>(py: Python<'py>, event_loop: &LoopCore, fd: RawFd) -> (Rec
             Err(error) if error.would_block() => Received::Nothing,
             Err(error) => Received::Failed(error),
         };
-        (received, Offer { capacity: scratch.len(), left: 0 })
+        Ok((received, Offer { capacity: scratch.len(), left: 0 }))
     })
 }
 

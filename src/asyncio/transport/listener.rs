@@ -115,14 +115,15 @@ impl Listener {
         Ok(listener)
     }
 
-    fn __repr__(&self, py: Python<'_>) -> String {
-        let address = self.sock.bind(py).call_method0(intern!(py, "getsockname")).and_then(|address| address.repr());
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        let address = self.sock.bind(py).call_method0(name!(py, "getsockname")).and_then(|address| address.repr());
         let state = if self.state.with(py, |state| state.starved) { "waiting for descriptors" } else { "listening" };
-        match address {
+        let text = match address {
             Ok(address) => format!("<Listener {state} fd={} local={address}>", self.fd),
             // Of a socket that is closed.
             Err(_) => format!("<Listener closed fd={}>", self.fd),
-        }
+        };
+        objects::text(py, &text)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -105,7 +105,11 @@ impl StreamTransport {
 
     fn receive_bytes(slf: &Bound<'_, Self>, plan: &Plan) -> PyResult<()> {
         let py = slf.py();
-        let (received, offer) = input::receive(py, slf.get().event_loop.get(), plan.fd, plan.size, LARGEST_READ)?;
+        let outcome = input::receive(py, slf.get().event_loop.get(), plan.fd, plan.size, LARGEST_READ);
+        let (received, offer) = match outcome {
+            Ok(received) => received,
+            Err(error) => return Self::fatal_error(slf, error, READ_ERROR),
+        };
         match received {
             Received::Data(data) => {
                 let count = data.len().unwrap_or_default();

@@ -40,7 +40,6 @@ use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
 use crate::py::names::name;
-use crate::py::objects;
 
 /// The state of a transport.
 pub struct Inner {
@@ -315,7 +314,7 @@ impl StreamTransport {
         self.inner.with(py, |inner| inner.info.answers(py)).get(py, name, default, || self.make_transport_socket(py))
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let description = self.inner.with(py, |inner| {
             let reads = inner.started && inner.life.is_reading();
             let work = both_ways(reads, inner.blocked, inner.queue.len_bytes());

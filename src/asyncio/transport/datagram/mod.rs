@@ -47,7 +47,6 @@ use crate::py::class::{new_with_dict, Finalize};
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
-use crate::py::objects;
 
 /// What a queued datagram counts for besides its data: since 3.13 asyncio adds UDP's header.
 const HEADER_BYTES: usize = if cfg!(Py_3_13) { 8 } else { 0 };
@@ -311,7 +310,7 @@ impl DatagramTransport {
         })
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let description = self.inner.with(py, |inner| {
             let reads = inner.started && inner.life.is_reading();
             let work = both_ways(reads, inner.blocked, inner.queue.len_bytes());

@@ -36,7 +36,6 @@ use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::names::name;
-use crate::py::objects;
 
 /// Bytes per read, as much as a new pipe holds. Larger blocks at the top of glibc's heap are given back to the system
 /// each time that they are freed.
@@ -138,7 +137,10 @@ impl ReadPipeTransport {
             Some((inner.registration.fd, size, context, inner.protocol.as_ref()?.clone_ref(py)))
         });
         let Some((fd, size, context, protocol)) = plan else { return Ok(None) };
-        let (received, offer) = input::receive(py, this.event_loop.get(), fd, size, LARGEST_READ)?;
+        let (received, offer) = match input::receive(py, this.event_loop.get(), fd, size, LARGEST_READ) {
+            Ok(received) => received,
+            Err(error) => return endpoint::fatal_error(slf, error, false, READ_ERROR).map(|()| None),
+        };
         call::in_context(py, &context, || match received {
             Received::Nothing => Ok(None),
             Received::Data(data) => {
@@ -291,7 +293,7 @@ impl ReadPipeTransport {
         Ok(self.extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let description = self.inner.with(py, |inner| {
             let work = polling(inner.started && inner.life.is_reading()).to_owned();
             let closing = inner.life.is_closing();

@@ -38,7 +38,6 @@ use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
-use crate::py::objects;
 
 /// The state of a transport.
 pub struct Inner {
@@ -239,7 +238,7 @@ impl WritePipeTransport {
         Ok(self.extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let description = self.inner.with(py, |inner| {
             let work = format!("{} bufsize={}", polling(inner.blocked), inner.queue.len_bytes());
             let closing = inner.life.is_closing();

@@ -13,11 +13,13 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 
 use crate::engine::sys::openssl::{Failure, Session};
 use crate::engine::tls::record_layer::{Read, RecordLayer, Step, Write};
 use crate::py::buffer::{lent_to_read, lent_to_write};
+use crate::py::names::name;
+use crate::py::objects;
 use crate::py::{call, ssl};
 
 /// What the fallback asks an object of the program's for: one record. More would be allocated, and given back, each time.
@@ -95,10 +97,10 @@ impl Layer {
         let names = names(py)?;
         let memory_bio = names.memory_bio.bind(py);
         let (incoming, outgoing) = (memory_bio.call0()?, memory_bio.call0()?);
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "server_side"), server_side)?;
-        keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
-        let wrap_bio = context.getattr(intern!(py, "wrap_bio"))?;
+        let keywords = objects::dict(py)?;
+        keywords.set_item(name!(py, "server_side"), server_side)?;
+        keywords.set_item(name!(py, "server_hostname"), server_hostname)?;
+        let wrap_bio = context.getattr(name!(py, "wrap_bio"))?;
         let bios = PyTuple::new(py, [&incoming, &outgoing])?;
         let object = call::call_with_keywords(&wrap_bio, &bios, &keywords)?;
         Ok(match ssl::session(&object) {
@@ -215,7 +217,7 @@ impl<'py> Attached<'_, 'py> {
         match self.0 {
             Layer::Direct { session, .. } => Ok(Records::Built(session.take_outgoing(Vec::new()))),
             Layer::Fallback { outgoing, .. } => {
-                let data = call::call_method0(self.1, outgoing, intern!(self.1, "read").as_unbound())?;
+                let data = call::call_method0(self.1, outgoing, name!(self.1, "read").as_unbound())?;
                 Ok(Records::Bytes(data.cast_into()?))
             }
         }
@@ -295,7 +297,7 @@ impl RecordLayer for Attached<'_, '_> {
             }
             Layer::Fallback { incoming, .. } => {
                 viewed(py, ciphertext, true, |ciphertext| {
-                    call::call_method1(py, incoming, intern!(py, "write").as_unbound(), ciphertext)
+                    call::call_method1(py, incoming, name!(py, "write").as_unbound(), ciphertext)
                 })?;
                 Ok(body())
             }

@@ -240,7 +240,7 @@ impl TlsTransport {
             let lower = inner.lower.as_ref().map(|lower| lower.clone_ref(py));
             (inner.core.state(), inner.lost, inner.core.is_reading_paused(), extra, lower)
         });
-        let cipher = extra.map(|extra| extra.bind(py).get_item(intern!(py, "cipher"))).transpose()?.flatten();
+        let cipher = extra.map(|extra| extra.bind(py).get_item(name!(py, "cipher"))).transpose()?.flatten();
         // (name, version of the protocol, bits)
         let version = match cipher.filter(|cipher| !cipher.is_none()) {
             Some(cipher) => format!(" {}", cipher.get_item(1)?),

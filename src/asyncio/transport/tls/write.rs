@@ -231,7 +231,7 @@ impl TlsConnection {
                     Records::Built(data) => PyBytes::new(py, &data),
                     Records::Bytes(data) => data,
                 };
-                transport.bind(py).call_method1(intern!(py, "write"), (data,)).map(drop)
+                transport.bind(py).call_method1(name!(py, "write"), (data,)).map(drop)
             }
         }
     }
