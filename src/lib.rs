@@ -43,11 +43,33 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
         }
     }
 
+    #[cfg(feature = "faults")]
+    fn add_faults(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        use crate::engine::sys::faults;
+
+        /// From now on as `text` says (src/engine/sys/faults.rs); "" ends all faults.
+        #[pyfunction]
+        fn set_faults(text: &str) -> PyResult<()> {
+            faults::set(text).map_err(pyo3::exceptions::PyValueError::new_err)
+        }
+
+        /// How often what was done to which call since `set_faults`.
+        #[pyfunction]
+        fn faults_made() -> Vec<(String, u64)> {
+            faults::counts()
+        }
+
+        module.add_function(wrap_pyfunction!(set_faults, module)?)?;
+        module.add_function(wrap_pyfunction!(faults_made, module)?)
+    }
+
     let py = module.py();
     // Before any class is made: there is one of each per process, made from this interpreter's `asyncio`.
     crate::py::interpreter::require_main(py)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(tls_backend, module)?)?;
+    #[cfg(feature = "faults")]
+    add_faults(module)?;
     module.add_class::<LoopCore>()?;
     module.add_class::<Handle>()?;
     module.add_class::<TimerHandle>()?;

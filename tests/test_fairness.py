@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from tests.support.builds import whole_calls
+
 
 @pytest.mark.slow
 def test_a_flooding_peer_does_not_keep_others_waiting(run, loop):
@@ -59,6 +61,7 @@ def test_a_flooding_peer_does_not_keep_others_waiting(run, loop):
     run(main)
 
 
+@whole_calls
 def test_a_flooding_peer_is_read_once_per_turn(run, loop):
     """However often the kernel says that there is more."""
     reads = 0

@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from tests.support.builds import whole_calls
 from tests.support.protocols import Recorder, close_all, connected_pair
 
 ROUNDS = 50
@@ -28,6 +29,7 @@ class Answering(Recorder):
             self.transport.write(piece)
 
 
+@whole_calls
 @pytest.mark.parametrize("pieces", [1, 2, 5])
 def test_an_answer_in_pieces_leaves_in_one_packet(run, pieces, loop_name):
     if loop_name == "asyncio" and pieces > 1:

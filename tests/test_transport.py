@@ -10,6 +10,7 @@ import weakref
 
 import pytest
 
+from tests.support.builds import whole_calls
 from tests.support.protocols import Echo, HalfOpen, Paused, Recorder, close_all, connected_pair
 from tests.support.water_marks import assert_water_marks_can_be_set
 
@@ -311,6 +312,7 @@ def test_write_and_close_deliver_everything(run):
     run(main)
 
 
+@whole_calls
 def test_several_writes_of_one_callback_arrive_in_order(run):
     class Chatty(Recorder):
         def data_received(self, data):

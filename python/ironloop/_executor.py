@@ -47,8 +47,10 @@ class ThreadPool(ThreadPoolExecutor):
         self._work_queue: _native.JobQueue = _native.JobQueue(self._max_workers)  # type: ignore[assignment, unused-ignore]
 
     def __del__(self) -> None:
-        # Nobody can submit anything any more.
-        self._work_queue.put(None)
+        # Nobody can submit anything any more. There is no queue if the pool could not be made.
+        queue = getattr(self, "_work_queue", None)
+        if queue is not None:
+            queue.put(None)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call fn(*args, **kwargs) in a thread; RuntimeError after the shutdown."""

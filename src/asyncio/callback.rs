@@ -4,11 +4,12 @@
 //! (`Call`); when it runs they are bound to the interpreter (`BoundCall`), which makes dropping them cheaper.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::py::call;
+use crate::py::names::name;
+use crate::py::objects;
 
 /// Positional arguments: most callbacks have none or one, which then needs no tuple.
 pub enum Args {
@@ -29,7 +30,7 @@ impl Args {
     pub fn to_tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         match self {
             Self::None => Ok(PyTuple::empty(py)),
-            Self::One(argument) => PyTuple::new(py, [argument]),
+            Self::One(argument) => objects::tuple(py, [argument.bind_borrowed(py)].into_iter()),
             Self::Many(arguments) => Ok(arguments.bind(py).clone()),
         }
     }
@@ -106,11 +107,11 @@ impl BoundCall<'_> {
     #[cold]
     fn invoke_by_run(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = context.py();
-        let run = context.getattr(intern!(py, "run"))?;
-        let function = PyTuple::new(py, [&self.function])?;
+        let run = context.getattr(name!(py, "run"))?;
+        let function = objects::tuple(py, [self.function.as_borrowed()].into_iter())?;
         let arguments = match &self.args {
             BoundArgs::None => PyTuple::empty(py),
-            BoundArgs::One(argument) => PyTuple::new(py, [argument])?,
+            BoundArgs::One(argument) => objects::tuple(py, [argument.as_borrowed()].into_iter())?,
             BoundArgs::Many(arguments) => arguments.clone(),
         };
         run.call1(function.add(arguments)?.cast::<PyTuple>()?).map(drop)

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
-use pyo3::{intern, Borrowed};
+use pyo3::Borrowed;
 
 use crate::asyncio::callback::Call;
 use crate::asyncio::event_loop::{report, LoopCore};
@@ -27,6 +27,7 @@ use crate::py::class::track;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::method::{add_plain_method, PlainMethod};
+use crate::py::names::name;
 use crate::py::recycled::{self, Kept, Recycled};
 
 /// The docstring of both classes' `cancel`.
@@ -318,12 +319,12 @@ impl Handle {
 
     fn _repr_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        imports(py)?.handle.bind(py).call_method1(intern!(py, "_repr_info"), (slf,))
+        imports(py)?.handle.bind(py).call_method1(name!(py, "_repr_info"), (slf,))
     }
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        imports(py)?.handle.bind(py).call_method1(intern!(py, "__repr__"), (slf,))
+        imports(py)?.handle.bind(py).call_method1(name!(py, "__repr__"), (slf,))
     }
 
     #[getter]

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::callback::{Args, Call};
@@ -22,6 +21,7 @@ use super::event_loop::LoopCore;
 use crate::engine::pool::{After, Next, Pool, Refused, Worker};
 use crate::engine::reactor::Reactor;
 use crate::py::call;
+use crate::py::names::name;
 use crate::py::thread_end::StayHere;
 
 /// Something for a worker to do.
@@ -50,7 +50,7 @@ impl JobQueue {
                 Err(Refused::Ended(_)) => return Ok(false),
                 Err(Refused::WorkerNeeded(job)) => job,
             };
-            if !executor.call_method0(intern!(executor.py(), "add_worker"))?.is_truthy()? {
+            if !executor.call_method0(name!(executor.py(), "add_worker"))?.is_truthy()? {
                 return Ok(self.pool.push_anyway(job).is_ok());
             }
         }
@@ -83,7 +83,7 @@ impl JobQueue {
         match self.pool.take() {
             Some(Job::Item(item)) => Ok(Some(item)),
             Some(Job::Call { event_loop, future, .. }) => {
-                let function = future.getattr(py, intern!(py, "cancel"))?;
+                let function = future.getattr(py, name!(py, "cancel"))?;
                 let context = call::copy_context(py)?;
                 event_loop.get().post(Entry::Call { function, argument: None, context });
                 Ok(None)
@@ -174,9 +174,9 @@ impl Job {
     /// What is not the job's own failure.
     fn run(self, py: Python<'_>) -> PyResult<Option<Arc<Reactor>>> {
         match self {
-            Self::Item(item) => item.call_method0(py, intern!(py, "run")).map(|_| None),
+            Self::Item(item) => item.call_method0(py, name!(py, "run")).map(|_| None),
             Self::Call { event_loop, future, call } => {
-                if call::call_method0(py, &future, intern!(py, "cancelled").as_unbound())?.is_truthy()? {
+                if call::call_method0(py, &future, name!(py, "cancelled").as_unbound())?.is_truthy()? {
                     return Ok(None);
                 }
                 let outcome = match call.make(py) {

@@ -3,7 +3,6 @@
 //! Methods are looked up at each call, as asyncio does: a program may replace
 //! `protocol.data_received` at any time. Only the kind of protocol is decided once, when it is set.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::event_loop::report::{self, ends_the_run};
@@ -12,6 +11,7 @@ use super::streams;
 use super::transport::tls::connection::TlsConnection;
 use crate::py::call;
 use crate::py::imports::imports;
+use crate::py::names::name;
 
 /// How a protocol wants its data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ pub fn call_flow_control(
     pause: bool,
 ) -> PyResult<()> {
     let py = protocol.py();
-    let name = if pause { intern!(py, "pause_writing") } else { intern!(py, "resume_writing") };
+    let name = if pause { name!(py, "pause_writing") } else { name!(py, "resume_writing") };
     let Err(error) = call::call_method0(py, protocol.as_unbound(), name.as_unbound()) else { return Ok(()) };
     if ends_the_run(py, &error) {
         return Err(error);

@@ -9,12 +9,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyModule, PyString, PyType, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::py::call;
+use crate::py::names::name;
+use crate::py::objects;
 use crate::py::originals::{is_method_of, state_of};
 
 /// Minor versions of Python whose asyncio/streams.py was looked at.
@@ -42,7 +43,7 @@ fn classes(py: Python<'_>) -> Option<&'static Classes> {
 }
 
 fn load(py: Python<'_>) -> PyResult<Option<Classes>> {
-    let streams = py.import(intern!(py, "asyncio.streams"))?;
+    let streams = py.import(name!(py, "asyncio.streams"))?;
     let class = |name| streams.getattr(name)?.cast_into::<PyType>().map_err(PyErr::from);
     let (protocol, reader) = (class("StreamReaderProtocol")?, class("StreamReader")?);
     let property = protocol.getattr("_stream_reader")?;
@@ -68,7 +69,7 @@ fn load(py: Python<'_>) -> PyResult<Option<Classes>> {
 
 /// Whether a function is the module's own: one that somebody has put in its place has other globals.
 fn is_defined_in(module: &Bound<'_, PyModule>, function: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(function.getattr(intern!(module.py(), "__globals__"))?.is(module.dict()))
+    Ok(function.getattr(name!(module.py(), "__globals__"))?.is(module.dict()))
 }
 
 impl Classes {
@@ -97,7 +98,7 @@ impl Classes {
     fn look(&self, py: Python<'_>) -> PyResult<bool> {
         let (protocol, reader) = (self.protocol.bind(py), self.reader.bind(py));
         let same = |class: &Bound<'_, PyType>, name: &str, value: &Py<PyAny>| -> PyResult<bool> {
-            Ok(class.getattr_opt(name)?.is_some_and(|found| found.is(value)))
+            Ok(class.getattr_opt(objects::interned(py, name)?)?.is_some_and(|found| found.is(value)))
         };
         Ok(same(protocol, "data_received", &self.data_received)?
             && same(protocol, "_stream_reader", &self.stream_reader)?
@@ -133,25 +134,25 @@ impl<'py> Feed<'py> {
         let Some(classes) = classes(py) else { return Ok(None) };
         if !protocol.get_type().is(&classes.protocol)
             || !classes.are_unchanged(py)?
-            || !has_method(protocol, intern!(py, "data_received"), &classes.data_received)?
+            || !has_method(protocol, name!(py, "data_received"), &classes.data_received)?
         {
             return Ok(None);
         }
-        let reference = protocol.getattr(intern!(py, "_stream_reader_wr"))?;
+        let reference = protocol.getattr(name!(py, "_stream_reader_wr"))?;
         let Ok(reference) = reference.cast_exact::<PyWeakrefReference>() else { return Ok(None) };
         let Some(reader) = reference.upgrade() else { return Ok(None) };
         if !reader.get_type().is(&classes.reader)
-            || !has_method(&reader, intern!(py, "feed_data"), &classes.feed_data)?
-            || !has_method(&reader, intern!(py, "_wakeup_waiter"), &classes.wakeup_waiter)?
+            || !has_method(&reader, name!(py, "feed_data"), &classes.feed_data)?
+            || !has_method(&reader, name!(py, "_wakeup_waiter"), &classes.wakeup_waiter)?
         {
             return Ok(None);
         }
-        let waiter = reader.getattr(intern!(py, "_waiter"))?;
+        let waiter = reader.getattr(name!(py, "_waiter"))?;
         // Nobody waits for more than the end.
-        if waiter.is_none() && reader.getattr(intern!(py, "_eof"))?.is_truthy()? {
+        if waiter.is_none() && reader.getattr(name!(py, "_eof"))?.is_truthy()? {
             return Ok(None);
         }
-        let buffer = reader.getattr(intern!(py, "_buffer"))?;
+        let buffer = reader.getattr(name!(py, "_buffer"))?;
         let Ok(buffer) = buffer.cast_into_exact::<PyByteArray>() else { return Ok(None) };
         Ok(Some(Self { reader, buffer, waiter }))
     }
@@ -160,14 +161,14 @@ impl<'py> Feed<'py> {
     pub fn fed(&self) -> PyResult<()> {
         let py = self.reader.py();
         if !self.waiter.is_none() {
-            self.reader.setattr(intern!(py, "_waiter"), py.None())?;
+            self.reader.setattr(name!(py, "_waiter"), py.None())?;
             let waiter = self.waiter.as_unbound();
-            if !call::call_method0(py, waiter, intern!(py, "cancelled").as_unbound())?.is_truthy()? {
+            if !call::call_method0(py, waiter, name!(py, "cancelled").as_unbound())?.is_truthy()? {
                 let none = py.None().into_bound(py);
-                call::call_method1(py, waiter, intern!(py, "set_result").as_unbound(), &none)?;
+                call::call_method1(py, waiter, name!(py, "set_result").as_unbound(), &none)?;
             }
         }
-        let limit = self.reader.getattr(intern!(py, "_limit"))?;
+        let limit = self.reader.getattr(name!(py, "_limit"))?;
         let held = self.buffer.len();
         let too_much = match limit.extract::<usize>() {
             Ok(limit) => held / 2 >= limit && held > limit.saturating_mul(2),
@@ -183,14 +184,14 @@ impl<'py> Feed<'py> {
     #[cold]
     fn pause(&self) -> PyResult<()> {
         let py = self.reader.py();
-        let transport = self.reader.getattr(intern!(py, "_transport"))?;
-        if transport.is_none() || self.reader.getattr(intern!(py, "_paused"))?.is_truthy()? {
+        let transport = self.reader.getattr(name!(py, "_transport"))?;
+        if transport.is_none() || self.reader.getattr(name!(py, "_paused"))?.is_truthy()? {
             return Ok(());
         }
-        match transport.call_method0(intern!(py, "pause_reading")) {
-            Ok(_) => self.reader.setattr(intern!(py, "_paused"), true),
+        match transport.call_method0(name!(py, "pause_reading")) {
+            Ok(_) => self.reader.setattr(name!(py, "_paused"), true),
             Err(error) if error.is_instance_of::<pyo3::exceptions::PyNotImplementedError>(py) => {
-                self.reader.setattr(intern!(py, "_transport"), py.None())
+                self.reader.setattr(name!(py, "_transport"), py.None())
             }
             Err(error) => Err(error),
         }

@@ -13,7 +13,7 @@ use pyo3::basic::CompareOp;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
-use pyo3::{intern, Borrowed};
+use pyo3::Borrowed;
 
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::asyncio::handle::{HandleCore, CANCEL_DOC};
@@ -21,6 +21,8 @@ use crate::engine::time::timer_heap::TimerKey;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::method::{add_plain_method, PlainMethod};
+use crate::py::names::name;
+use crate::py::objects;
 use crate::py::recycled::{self, Kept, Recycled};
 
 /// Makes the class ready for use.
@@ -52,7 +54,7 @@ impl TimerHandle {
     fn when_object(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match &self.given_when {
             Some(when) => Ok(when.clone_ref(py)),
-            None => Ok(self.when.into_pyobject(py)?.into_any().unbind()),
+            None => Ok(objects::float(py, self.when)?.unbind()),
         }
     }
 }
@@ -120,12 +122,12 @@ impl TimerHandle {
 
     fn _repr_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        imports(py)?.timer_handle.bind(py).call_method1(intern!(py, "_repr_info"), (slf,))
+        imports(py)?.timer_handle.bind(py).call_method1(name!(py, "_repr_info"), (slf,))
     }
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        imports(py)?.timer_handle.bind(py).call_method1(intern!(py, "__repr__"), (slf,))
+        imports(py)?.timer_handle.bind(py).call_method1(name!(py, "__repr__"), (slf,))
     }
 
     /// By deadline, as `asyncio.TimerHandle` compares.
@@ -136,12 +138,12 @@ impl TimerHandle {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let name = match operator {
-            CompareOp::Lt => intern!(py, "__lt__"),
-            CompareOp::Le => intern!(py, "__le__"),
-            CompareOp::Eq => intern!(py, "__eq__"),
-            CompareOp::Ne => intern!(py, "__ne__"),
-            CompareOp::Gt => intern!(py, "__gt__"),
-            CompareOp::Ge => intern!(py, "__ge__"),
+            CompareOp::Lt => name!(py, "__lt__"),
+            CompareOp::Le => name!(py, "__le__"),
+            CompareOp::Eq => name!(py, "__eq__"),
+            CompareOp::Ne => name!(py, "__ne__"),
+            CompareOp::Gt => name!(py, "__gt__"),
+            CompareOp::Ge => name!(py, "__ge__"),
         };
         if matches!(operator, CompareOp::Ne) {
             // `object.__ne__` inverts the `__eq__` of the real type, which is this function.

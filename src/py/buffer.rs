@@ -9,11 +9,11 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use pyo3::exceptions::{PyBufferError, PyMemoryError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes, PyMemoryView};
 use pyo3::{ffi, Borrowed};
 
+use super::objects;
 use crate::engine::stream::write_queue::Chunk;
 
 /// A new `bytes` object of `capacity` bytes, filled by `fill`, which returns how many it wrote.
@@ -46,7 +46,7 @@ pub fn bytes_filled_by<E: From<PyErr>>(
     }
     // SAFETY: the first `filled` bytes are initialised by `fill`'s contract.
     let part = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<u8>(), filled.min(capacity)) };
-    Ok(PyBytes::new(py, part).into_any())
+    objects::bytes(py, part).map_err(E::from)
 }
 
 unsafe extern "C" {
@@ -152,7 +152,7 @@ unsafe fn lent<'py, R>(
     struct End<'py>(Bound<'py, PyAny>);
     impl Drop for End<'_> {
         fn drop(&mut self) {
-            if self.0.call_method0(intern!(self.0.py(), "release")).is_err() {
+            if self.0.call_method0(pyo3::intern!(self.0.py(), "release")).is_err() {
                 std::process::abort();
             }
         }

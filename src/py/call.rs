@@ -124,7 +124,7 @@ fn keywords_of<'py>(
     names: &Py<PyTuple>,
     values: &[*mut ffi::PyObject],
 ) -> PyResult<Bound<'py, PyDict>> {
-    let keywords = PyDict::new(py);
+    let keywords = objects::dict(py)?;
     for (name, &value) in names.bind(py).iter().zip(values) {
         // SAFETY: attached; a borrowed reference to a live object, by the contract of `vectorcall`.
         keywords.set_item(name, unsafe { Borrowed::from_ptr(py, value) })?;

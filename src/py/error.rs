@@ -7,14 +7,15 @@ use pyo3::exceptions::PyOSError;
 use pyo3::types::PyAnyMethods;
 use pyo3::{PyErr, Python};
 
+use super::objects;
 use crate::engine;
 
 /// `OSError` or the subclass that CPython chooses for the number (`ConnectionResetError`, ...).
 pub fn os_error(py: Python<'_>, error: &engine::Error) -> PyErr {
     let message = std::io::Error::from_raw_os_error(error.errno).to_string();
-    let text = message.split(" (os error").next().unwrap_or_default().to_owned();
+    let text = objects::text(py, message.split(" (os error").next().unwrap_or_default());
     // OSError's constructor picks the subclass, as long as it is called and not merely named.
-    match py.get_type::<PyOSError>().call1((error.errno, text)) {
+    match text.and_then(|text| py.get_type::<PyOSError>().call1((error.errno, text))) {
         Ok(exception) => PyErr::from_value(exception),
         Err(failure) => failure,
     }

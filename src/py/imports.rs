@@ -3,7 +3,7 @@
 //! asyncio's own classes and helpers are used as they are, so what depends on the version of Python
 //! (a repr, a log line) is that version's.
 
-use pyo3::intern;
+use crate::py::names::name;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
@@ -96,8 +96,8 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         logger: from("asyncio.log", "logger")?,
         sendfile_mode: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("TRY_NATIVE")?.unbind(),
         sendfile_fallback: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("FALLBACK")?.unbind(),
-        loop_keyword: PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
-        loop_and_name_keywords: PyTuple::new(py, [intern!(py, "loop"), intern!(py, "name")])?.unbind(),
+        loop_keyword: PyTuple::new(py, [name!(py, "loop")])?.unbind(),
+        loop_and_name_keywords: PyTuple::new(py, [name!(py, "loop"), name!(py, "name")])?.unbind(),
         data_received: interned("data_received"),
         datagram_received: interned("datagram_received"),
         error_received: interned("error_received"),

@@ -12,6 +12,8 @@ pub mod imports;
 pub mod interpreter;
 pub mod loop_owned;
 pub mod method;
+pub mod names;
+pub mod objects;
 pub mod originals;
 pub mod recycled;
 pub mod ssl;

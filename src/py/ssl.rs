@@ -16,12 +16,12 @@ use std::ffi::{c_void, CString};
 use std::ptr::NonNull;
 
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
 use crate::engine::sys::openssl::{is_mapped, Library, Session, SslCtx};
+use crate::py::names::name;
 
 /// Set to "fallback", it forbids the direct layer.
 const VARIABLE: &str = "IRONLOOP_TLS";
@@ -82,11 +82,12 @@ pub fn session(object: &Bound<'_, PyAny>) -> Option<(Session, Py<PyAny>)> {
         return None;
     }
     // What this callback raises, in the middle of a connection, only the object's own methods tell.
-    let context = object.getattr(intern!(py, "context")).ok()?;
-    if context.getattr(intern!(py, "_msg_callback")).is_ok_and(|callback| !callback.is_none()) {
+    let callback = || object.getattr(name!(py, "context"))?.getattr(name!(py, "_msg_callback"));
+    if callback().is_ok_and(|callback| !callback.is_none()) {
         return None;
     }
-    let socket = object.getattr(intern!(py, "_sslobj")).ok()?;
+    let socket = || object.getattr(name!(py, "_sslobj"));
+    let socket = socket().ok()?;
     if !socket.get_type().is(socket_class) || !word(&socket, SOCKET_SOCKET)?.is_null() {
         return None;
     }
@@ -118,23 +119,23 @@ fn check(py: Python<'_>) -> Result<Backend, Doubt> {
     ensure(!cfg!(any(py_sys_config = "Py_DEBUG", py_sys_config = "Py_TRACE_REFS")), "a debug build of Python")?;
     let version = py.version_info();
     ensure(version.major == 3 && KNOWN_VERSIONS.contains(&version.minor), "an unknown version of Python")?;
-    let object_size: usize = py.get_type::<PyAny>().getattr(intern!(py, "__basicsize__"))?.extract()?;
+    let object_size: usize = py.get_type::<PyAny>().getattr(name!(py, "__basicsize__"))?.extract()?;
     ensure(object_size == size_of::<ffi::PyObject>(), "objects have an unknown layout")?;
-    let native = py.import(intern!(py, "_ssl"))?;
-    let path: String = native.getattr(intern!(py, "__file__"))?.extract()?;
+    let native = py.import(name!(py, "_ssl"))?;
+    let path: String = native.getattr(name!(py, "__file__"))?.extract()?;
     let path = CString::new(path).map_err(|_| Doubt("_ssl has no path".to_owned()))?;
     let Some(library) = Library::loaded_by(&path) else {
         return Err(Doubt("_ssl is not linked with a shared libssl of a known version".to_owned()));
     };
-    let ssl = py.import(intern!(py, "ssl"))?;
-    let number: std::ffi::c_ulong = ssl.getattr(intern!(py, "OPENSSL_VERSION_NUMBER"))?.extract()?;
-    let text: String = ssl.getattr(intern!(py, "OPENSSL_VERSION"))?.extract()?;
+    let ssl = py.import(name!(py, "ssl"))?;
+    let number: std::ffi::c_ulong = ssl.getattr(name!(py, "OPENSSL_VERSION_NUMBER"))?.extract()?;
+    let text: String = ssl.getattr(name!(py, "OPENSSL_VERSION"))?.extract()?;
     ensure(library.version_number() == number && library.version() == text, "two versions of OpenSSL are loaded")?;
-    let socket_class = native.getattr(intern!(py, "_SSLSocket"))?.cast_into::<PyType>().map_err(PyErr::from)?;
+    let socket_class = native.getattr(name!(py, "_SSLSocket"))?.cast_into::<PyType>().map_err(PyErr::from)?;
     for trial in &TRIALS {
         check_layout(&ssl, library, &socket_class, trial)?;
     }
-    let object_class = ssl.getattr(intern!(py, "SSLObject"))?.unbind();
+    let object_class = ssl.getattr(name!(py, "SSLObject"))?.unbind();
     Ok(Backend::Direct { library, object_class, socket_class: socket_class.unbind() })
 }
 

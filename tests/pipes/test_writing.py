@@ -10,6 +10,7 @@ import socket
 
 import pytest
 
+from tests.support.builds import whole_calls
 from tests.support.pipes import MESSAGE, CountingFile, close_pipes, connected_pipe, files_of_a_pipe, turns
 from tests.support.protocols import Recorder
 from tests.support.water_marks import assert_water_marks_can_be_set
@@ -57,6 +58,7 @@ def test_a_full_pipe_pauses_the_protocol_until_it_is_read(run, loop, ends):
     run(main)
 
 
+@whole_calls
 def test_water_marks_can_be_set(run, loop, ends):
     async def main():
         transport, writer = await loop.connect_write_pipe(Recorder, ends[1])
@@ -369,6 +371,7 @@ def test_what_a_writers_callback_raises_is_reported_and_writing_goes_on(run, loo
     run(main)
 
 
+@whole_calls
 def test_writing_in_resume_writing_is_fine(run, ends):
     class Refilling(Recorder):
         rounds = 0

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
+
+import pytest
 
 #: The build has no GIL, or can do without (PEP 703).
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+#: For tests of what goes over the wire in one piece or in one go: system calls that fail on request (tests/sanitize.sh)
+#: cut that, as they are meant to.
+whole_calls = pytest.mark.skipif("IRONLOOP_FAULTS" in os.environ, reason="system calls are cut short on request")

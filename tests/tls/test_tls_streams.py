@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from tests.support.builds import whole_calls
 from tests.tls.peers import ManualPeer
 
 has_start_tls = pytest.mark.skipif(sys.version_info < (3, 11), reason="StreamWriter.start_tls is new in Python 3.11")
@@ -212,6 +213,7 @@ def test_a_stream_that_was_upgraded_sees_the_end(run, tls):
 
 
 @has_start_tls
+@whole_calls
 def test_a_hello_that_was_read_ahead_is_not_lost(run, loop, tls, loop_name, request):
     """It came in one segment with the request, and waits in the StreamReader (CPython 142352)."""
     if loop_name == "asyncio" and not any(

@@ -5,11 +5,12 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-use pyo3::{intern, Borrowed};
+use pyo3::Borrowed;
 
 use crate::asyncio::callback::Args;
 use crate::py::method::Arguments;
+use crate::py::names::name;
+use crate::py::objects;
 
 /// The arguments of a method that takes named parameters, then `*args`, then `context=None`.
 pub struct Bindings<'a, 'py, const N: usize> {
@@ -35,7 +36,7 @@ impl<'a, 'py, const N: usize> Bindings<'a, 'py, N> {
             std::array::from_fn(|index| positional.get(index).copied());
         let mut context = None;
         for (name, value) in arguments.keywords() {
-            if name.is(intern!(py, "context")) || name.eq(intern!(py, "context"))? {
+            if name.is(name!(py, "context")) || name.eq(name!(py, "context"))? {
                 context = (!value.is_none()).then(|| value.to_owned().unbind());
                 continue;
             }
@@ -68,6 +69,6 @@ pub fn args_of<'py>(py: Python<'py>, values: &[Borrowed<'_, 'py, PyAny>]) -> PyR
     Ok(match values {
         [] => Args::None,
         [argument] => Args::One((*argument).to_owned().unbind()),
-        many => Args::Many(PyTuple::new(py, many.iter().copied())?.unbind()),
+        many => Args::Many(objects::tuple(py, many.iter().copied())?.unbind()),
     })
 }

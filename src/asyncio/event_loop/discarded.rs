@@ -13,6 +13,7 @@ use pyo3::Borrowed;
 
 use super::ready::Entry;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
+use crate::py::objects;
 
 static KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
 
@@ -68,7 +69,7 @@ pub fn learn(py: Python<'_>) -> PyResult<()> {
     let Ok(accelerated) = py.import("_asyncio") else { return Ok(()) };
     let probe = Bound::new(py, Probe)?;
     add_fast_method::<Probe, ProbeCallSoon>(&py.get_type::<Probe>())?;
-    let keywords = PyDict::new(py);
+    let keywords = objects::dict(py)?;
     keywords.set_item("loop", probe)?;
     let future = accelerated.getattr("Future")?.call((), Some(&keywords))?;
     future.call_method1("add_done_callback", (py.get_type::<PyDict>(),))?;

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 
 use pyo3::prelude::*;
 use pyo3::types::PyType;
-use pyo3::{intern, Borrowed};
+use pyo3::Borrowed;
 
 use super::bindings::args_of;
 use super::ready::Outcome;
@@ -18,6 +18,7 @@ use crate::asyncio::jobs::{Job, JobQueue};
 use crate::py::call;
 use crate::py::imports::imports;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
+use crate::py::names::name;
 
 /// Adds the method to the class.
 pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -57,13 +58,13 @@ fn run_in_pool<'py>(
 ) -> PyResult<Option<Py<PyAny>>> {
     let py = slf.py();
     slf.get().check_open(py)?;
-    let executor = if executor.is_none() { slf.call_method0(intern!(py, "_default_pool"))? } else { executor.clone() };
-    if executor.is_none() || slf.get().is_debug() || overrides(slf, intern!(py, "call_soon_threadsafe"))? {
+    let executor = if executor.is_none() { slf.call_method0(name!(py, "_default_pool"))? } else { executor.clone() };
+    if executor.is_none() || slf.get().is_debug() || overrides(slf, name!(py, "call_soon_threadsafe"))? {
         return Ok(None);
     }
-    let Some(queue) = executor.getattr_opt(intern!(py, "_work_queue"))? else { return Ok(None) };
+    let Some(queue) = executor.getattr_opt(name!(py, "_work_queue"))? else { return Ok(None) };
     let Ok(queue) = queue.cast_into::<JobQueue>() else { return Ok(None) };
-    let future = slf.call_method0(intern!(py, "create_future"))?.unbind();
+    let future = slf.call_method0(name!(py, "create_future"))?.unbind();
     let call = Call { function: function.clone().unbind(), args: args_of(py, args)? };
     let job = Job::Call { event_loop: slf.clone().unbind(), future: future.clone_ref(py), call };
     Ok(queue.get().push(&executor, job)?.then_some(future))
@@ -76,13 +77,13 @@ fn run_in_pool<'py>(
 pub fn finish(event_loop: &Bound<'_, LoopCore>, future: &Py<PyAny>, outcome: Outcome) -> PyResult<()> {
     let py = event_loop.py();
     let (setter, value) = match outcome {
-        Outcome::Result(value) => (intern!(py, "set_result"), value.into_bound(py)),
+        Outcome::Result(value) => (name!(py, "set_result"), value.into_bound(py)),
         Outcome::Exception(error) => {
-            (intern!(py, "set_exception"), imports(py)?.convert_future_exc.bind(py).call1((error,))?)
+            (name!(py, "set_exception"), imports(py)?.convert_future_exc.bind(py).call1((error,))?)
         }
     };
     let Err(error) = call::call_method1(py, future, setter.as_unbound(), &value) else { return Ok(()) };
-    if call::call_method0(py, future, intern!(py, "cancelled").as_unbound())?.is_truthy()? {
+    if call::call_method0(py, future, name!(py, "cancelled").as_unbound())?.is_truthy()? {
         return Ok(());
     }
     report::callback_failed(event_loop, handle(event_loop, future.bind(py).getattr(setter)?, value)?.as_any(), error)
@@ -96,9 +97,11 @@ pub fn handle_of_outcome<'py>(
 ) -> PyResult<Bound<'py, Handle>> {
     let future = future.bind(event_loop.py());
     match outcome {
-        Outcome::Result(value) => handle(event_loop, future.getattr("set_result")?, value.into_bound(future.py())),
+        Outcome::Result(value) => {
+            handle(event_loop, future.getattr(name!(future.py(), "set_result"))?, value.into_bound(future.py()))
+        }
         Outcome::Exception(error) => {
-            handle(event_loop, future.getattr("set_exception")?, error.into_bound(future.py()))
+            handle(event_loop, future.getattr(name!(future.py(), "set_exception"))?, error.into_bound(future.py()))
         }
     }
 }

@@ -34,9 +34,8 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
+use pyo3::types::{IntoPyDict, PyDict, PyString};
 
 use self::inbox::Inbox;
 use self::ready::Entry;
@@ -54,6 +53,8 @@ use crate::engine::sys::epoll::EventBuffer;
 use crate::engine::time::timer_heap::TimerHeap;
 use crate::py::call::{self, thread_ident};
 use crate::py::loop_owned::LoopOwned;
+use crate::py::names::name;
+use crate::py::objects;
 
 /// Events taken from the kernel at once; the rest comes with the next poll.
 const EVENTS_PER_POLL: usize = 512;
@@ -260,14 +261,14 @@ impl LoopCore {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if this.is_debug() || overrides(slf, intern!(py, "call_soon"))? {
+        if this.is_debug() || overrides(slf, name!(py, "call_soon"))? {
             let function = function.into_any();
             let arguments = match argument {
-                Some(argument) => PyTuple::new(py, [function, argument])?,
-                None => PyTuple::new(py, [function])?,
+                Some(argument) => objects::tuple(py, [function, argument].iter().map(Bound::as_borrowed))?,
+                None => objects::tuple(py, [function].iter().map(Bound::as_borrowed))?,
             };
             let keywords = context.map(|context| [("context", context)].into_py_dict(py)).transpose()?;
-            return slf.call_method(intern!(py, "call_soon"), arguments, keywords.as_ref()).map(drop);
+            return slf.call_method(name!(py, "call_soon"), arguments, keywords.as_ref()).map(drop);
         }
         this.check_open(py)?;
         let context = context.map_or_else(|| call::copy_context(py), Ok)?;
@@ -293,7 +294,7 @@ fn overrides(event_loop: &Bound<'_, LoopCore>, name: &Bound<'_, PyString>) -> Py
     if !class.getattr(name)?.is(py.get_type::<LoopCore>().getattr(name)?) {
         return Ok(true);
     }
-    match event_loop.getattr(intern!(py, "__dict__")) {
+    match event_loop.getattr(name!(py, "__dict__")) {
         Ok(attributes) => attributes.cast::<PyDict>()?.contains(name),
         Err(_) => Ok(false),
     }

@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyType;
 use pyo3::Borrowed;
 
 use super::LoopCore;
 use crate::engine::metrics::histogram::Histogram;
 use crate::engine::sys::ticks::{ticks, TickRate};
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
+use crate::py::objects;
 
 /// Adds the methods to the class.
 pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -53,7 +54,7 @@ impl FastMethod<LoopCore> for Counters {
         let py = slf.py();
         let this = slf.get();
         let counted = &this.metrics;
-        let result = PyDict::new(py);
+        let result = objects::dict(py)?;
         for (name, count) in [
             ("turns", &counted.turns),
             ("io_events", &counted.io_events),

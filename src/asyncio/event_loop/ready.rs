@@ -4,7 +4,6 @@
 //! events that the reactor reported, and the timers that are due.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::{executor, report, LoopCore};
@@ -15,6 +14,7 @@ use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::Readiness;
 use crate::py::call;
 use crate::py::class::{track, track_if_shared};
+use crate::py::names::name;
 
 /// Makes the handles in a queue known to the collector: the run is over, and the loop may become garbage.
 pub fn track_handles<'a>(py: Python<'_>, entries: impl Iterator<Item = &'a Entry>) {
@@ -241,7 +241,7 @@ pub enum Ran<'a, 'py> {
 }
 
 fn is_cancelled(handle: &Bound<'_, PyAny>) -> PyResult<bool> {
-    handle.getattr(intern!(handle.py(), "_cancelled"))?.is_truthy()
+    handle.getattr(name!(handle.py(), "_cancelled"))?.is_truthy()
 }
 
 fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -249,7 +249,7 @@ fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
         return Ok(());
     }
     let py = handle.py();
-    call::call_method0(py, handle.as_unbound(), intern!(py, "_run").as_unbound()).map(drop)
+    call::call_method0(py, handle.as_unbound(), name!(py, "_run").as_unbound()).map(drop)
 }
 
 /// Makes the handle that the report shows.

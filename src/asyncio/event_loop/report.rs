@@ -4,13 +4,13 @@
 //! put together in `ironloop._report`, by the running Python's own helpers.
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use super::LoopCore;
 use crate::py::call;
 use crate::py::imports::imports;
+use crate::py::names::name;
+use crate::py::objects;
 
 /// Whether an exception ends the loop's run instead of being reported.
 pub fn ends_the_run(py: Python<'_>, error: &PyErr) -> bool {
@@ -28,27 +28,27 @@ pub fn callback_failed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAn
         return Err(error);
     }
     let exception = error.into_value(py);
-    imports(py)?.report.bind(py).call_method1(intern!(py, "callback_failed"), (event_loop, handle, exception)).map(drop)
+    imports(py)?.report.bind(py).call_method1(name!(py, "callback_failed"), (event_loop, handle, exception)).map(drop)
 }
 
 /// The error of a classic mistake, with a hint as its note.
 #[cold]
 pub fn with_hint(py: Python<'_>, error: PyErr) -> PyErr {
-    let added = imports(py)
-        .and_then(|imports| imports.report.bind(py).call_method1(intern!(py, "add_hint"), (error.value(py),)));
+    let added =
+        imports(py).and_then(|imports| imports.report.bind(py).call_method1(name!(py, "add_hint"), (error.value(py),)));
     added.map_or_else(|failure| failure, |_| error)
 }
 
 /// Debug mode or trace: runs a handle and times it.
 pub fn run_timed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
-    imports(py)?.report.bind(py).call_method1(intern!(py, "run_timed"), (event_loop, handle)).map(drop)
+    imports(py)?.report.bind(py).call_method1(name!(py, "run_timed"), (event_loop, handle)).map(drop)
 }
 
 /// Debug mode or trace: a source's callbacks have run since `start`, in `loop.time()`'s seconds.
 pub fn slow_source(event_loop: &Bound<'_, LoopCore>, start: f64, source: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
-    imports(py)?.report.bind(py).call_method1(intern!(py, "slow_source"), (event_loop, start, source)).map(drop)
+    imports(py)?.report.bind(py).call_method1(name!(py, "slow_source"), (event_loop, start, source)).map(drop)
 }
 
 /// The last `callbacks` callbacks took `seconds`, which may be too long; `callback` is the last, if it is still there.
@@ -60,11 +60,11 @@ pub fn slow_callback(
     callbacks: u32,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    let limit = event_loop.getattr(intern!(py, "slow_callback_duration")).and_then(|limit| limit.extract::<f64>());
+    let limit = event_loop.getattr(name!(py, "slow_callback_duration")).and_then(|limit| limit.extract::<f64>());
     if !limit.is_ok_and(|limit| seconds >= limit) {
         return Ok(());
     }
-    let function = imports(py)?.report.bind(py).getattr(intern!(py, "slow_callback"))?;
+    let function = imports(py)?.report.bind(py).getattr(name!(py, "slow_callback"))?;
     let arguments = (event_loop, callback, seconds, callbacks).into_pyobject(py)?;
     // The thread may be ended in there, and not only there: whoever waits for the interpreter takes long.
     call::call_tuple(py, function.as_unbound(), arguments.as_unbound()).map(drop)
@@ -74,7 +74,7 @@ pub fn slow_callback(
 #[cold]
 pub fn traced(event_loop: &Bound<'_, LoopCore>, what: &str, start: f64, events: usize) -> PyResult<()> {
     let py = event_loop.py();
-    imports(py)?.report.bind(py).call_method1(intern!(py, "traced"), (event_loop, what, start, events)).map(drop)
+    imports(py)?.report.bind(py).call_method1(name!(py, "traced"), (event_loop, what, start, events)).map(drop)
 }
 
 /// Something that is not a callback of the user's failed; `details` are further keys of the context.
@@ -89,13 +89,13 @@ pub fn failed(
     details: &[(&str, Option<&Bound<'_, PyAny>>)],
 ) -> PyResult<()> {
     let py = event_loop.py();
-    let context = PyDict::new(py);
-    context.set_item(intern!(py, "message"), message)?;
-    context.set_item(intern!(py, "exception"), exception)?;
+    let context = objects::dict(py)?;
+    context.set_item(name!(py, "message"), objects::text(py, message)?)?;
+    context.set_item(name!(py, "exception"), exception)?;
     for (key, value) in details {
         if let Some(value) = value {
-            context.set_item(key, value)?;
+            context.set_item(objects::text(py, key)?, value)?;
         }
     }
-    event_loop.call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
+    event_loop.call_method1(name!(py, "call_exception_handler"), (context,)).map(drop)
 }

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt, PyType};
-use pyo3::{intern, Borrowed};
+use pyo3::Borrowed;
 
 use super::bindings::{args_of, Bindings};
 use super::discarded::call_without_handle;
@@ -18,6 +18,8 @@ use crate::asyncio::callback::{Args, Call};
 use crate::asyncio::handle::{Handle, HandleCore};
 use crate::py::call;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
+use crate::py::names::name;
+use crate::py::objects;
 
 /// CPython keeps 255 freed contexts for new ones. While fewer than that wait in the queue, a context for each callback
 /// costs least; when there are more, it pays to have those without variables made as late as possible.
@@ -149,7 +151,7 @@ impl FastMethod<LoopCore> for CallLater {
             (now + delay.extract::<f64>()?, None)
         } else {
             // Whatever can be added to a float; the error is that of the addition.
-            let sum = now.into_pyobject(py)?.add(delay)?;
+            let sum = objects::float(py, now)?.add(delay)?;
             (sum.extract::<f64>()?, Some(sum.unbind()))
         };
         LoopCore::schedule_at(slf, callback, when, given, bound.args(py)?, bound.context)
@@ -253,9 +255,9 @@ impl LoopCore {
         if this.is_debug() {
             let py = slf.py();
             if same_thread {
-                slf.call_method0(intern!(py, "_check_thread"))?;
+                slf.call_method0(name!(py, "_check_thread"))?;
             }
-            slf.call_method1(intern!(py, "_check_callback"), (callback, method))?;
+            slf.call_method1(name!(py, "_check_callback"), (callback, method))?;
         }
         Ok(())
     }

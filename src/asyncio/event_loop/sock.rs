@@ -15,9 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyType, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyType, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::Borrowed;
 
 use super::source::Source;
@@ -33,6 +32,8 @@ use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
+use crate::py::names::name;
+use crate::py::objects;
 use crate::py::originals::state_of;
 
 /// What is asked for at the most by way of the loop's buffer; more goes straight into a `bytes`.
@@ -96,7 +97,7 @@ pub enum Attempt<T> {
 impl Attempt<usize> {
     fn into_python(self, py: Python<'_>) -> PyResult<Attempt<Bound<'_, PyAny>>> {
         Ok(match self {
-            Self::Done(count) => Attempt::Done(count.into_pyobject(py)?.into_any()),
+            Self::Done(count) => Attempt::Done(objects::count(py, count as u64)?),
             Self::Wait => Attempt::Wait,
             Self::Unusual => Attempt::Unusual,
         })
@@ -110,7 +111,7 @@ impl LoopCore {
         if self.is_debug() || !sock.get_type().is(&imports(py)?.socket) || !has_original_methods(&sock.get_type())? {
             return Ok(None);
         }
-        let fd: RawFd = call::call_method0(py, sock.as_unbound(), intern!(py, "fileno").as_unbound())?.extract()?;
+        let fd: RawFd = call::call_method0(py, sock.as_unbound(), name!(py, "fileno").as_unbound())?.extract()?;
         Ok((fd >= 0).then_some(fd))
     }
 
@@ -148,7 +149,7 @@ impl LoopCore {
         }
         let most = size.min(LARGEST_COPY);
         let outcome = if size <= LARGEST_COPY {
-            self.recv_copied(py, fd, most)
+            self.recv_copied(py, fd, most)?
         } else if socket::is_stream(fd) {
             self.recv_in_place(py, fd, size)?
         } else {
@@ -165,11 +166,20 @@ impl LoopCore {
     }
 
     /// By way of the loop's buffer; also says whether more would have found room.
-    fn recv_copied<'py>(&self, py: Python<'py>, fd: RawFd, most: usize) -> engine::Result<(Bound<'py, PyAny>, bool)> {
+    ///
+    /// The outer error is `MemoryError`; what was received is lost then.
+    fn recv_copied<'py>(
+        &self,
+        py: Python<'py>,
+        fd: RawFd,
+        most: usize,
+    ) -> PyResult<engine::Result<(Bound<'py, PyAny>, bool)>> {
         self.scratch(py, |scratch| {
             let most = most.min(scratch.len());
-            let count = socket::recv_now(fd, &mut scratch[..most])?;
-            Ok((PyBytes::new(py, &scratch[..count]).into_any(), (1..most).contains(&count)))
+            match socket::recv_now(fd, &mut scratch[..most]) {
+                Ok(count) => Ok(Ok((objects::bytes(py, &scratch[..count])?, (1..most).contains(&count)))),
+                Err(error) => Ok(Err(error)),
+            }
         })
     }
 
@@ -182,7 +192,7 @@ impl LoopCore {
     ) -> PyResult<engine::Result<(Bound<'py, PyAny>, bool)>> {
         let available = file::bytes_available(fd).unwrap_or_default();
         if available == 0 {
-            return Ok(self.recv_copied(py, fd, LARGEST_COPY));
+            return self.recv_copied(py, fd, LARGEST_COPY);
         }
         let received = bytes_filled_by(py, available.min(most), |memory| {
             socket::recv_now_uninit(fd, memory).map_err(ReceiveError::Kernel)
@@ -288,7 +298,7 @@ impl LoopCore {
             let interest = Interest::READ | Interest::WRITE;
             this.register(py, fd, Source::Socket(waited), interest, Trigger::Edge)?;
         }
-        let future = slf.call_method0(intern!(py, "create_future"))?;
+        let future = slf.call_method0(name!(py, "create_future"))?;
         let kept = future.clone().unbind();
         this.waited_socket(sock, fd, |it, _| match direction {
             Direction::Read => {
@@ -328,8 +338,9 @@ fn has_original_methods(class: &Bound<'_, PyType>) -> PyResult<bool> {
         return Ok(true);
     }
     let py = class.py();
-    let base = py.import(intern!(py, "_socket"))?.getattr(intern!(py, "socket"))?;
+    let base = py.import(name!(py, "_socket"))?.getattr(name!(py, "socket"))?;
     for name in ["fileno", "recv", "recv_into", "send"] {
+        let name = &objects::interned(py, name)?;
         if !class.getattr(name)?.is(base.getattr(name)?) {
             return Ok(false);
         }
@@ -346,9 +357,9 @@ fn wake(py: Python<'_>, waiters: impl Iterator<Item = Py<PyAny>>) -> PyResult<()
     let mut outcome = Ok(());
     for waiter in waiters {
         let woken = (|| {
-            if !call::call_method0(py, &waiter, intern!(py, "done").as_unbound())?.is_truthy()? {
+            if !call::call_method0(py, &waiter, name!(py, "done").as_unbound())?.is_truthy()? {
                 let none = py.None().into_bound(py);
-                call::call_method1(py, &waiter, intern!(py, "set_result").as_unbound(), &none)?;
+                call::call_method1(py, &waiter, name!(py, "set_result").as_unbound(), &none)?;
             }
             Ok(())
         })();

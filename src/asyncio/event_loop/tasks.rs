@@ -8,13 +8,15 @@ use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyNameError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyString, PyType};
-use pyo3::{intern, Borrowed};
+use pyo3::types::{PyBool, PyDict, PyString, PyType};
+use pyo3::Borrowed;
 
 use super::LoopCore;
 use crate::py::call;
 use crate::py::imports::{imports, Imports};
 use crate::py::method::{add_fast_method, add_plain_method, Arguments, FastMethod, PlainMethod};
+use crate::py::names::name;
+use crate::py::objects;
 
 /// Adds these methods to the class.
 pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -44,7 +46,7 @@ impl FastMethod<LoopCore> for CreateTask {
         let imports = imports(py).ok()?;
         let name = match arguments.keyword_names() {
             None => None,
-            Some(_) => Some(only_name(arguments)?).filter(|name| !name.is_none()),
+            Some(_) => Some(only_name(arguments).ok()??).filter(|name| !name.is_none()),
         };
         if slf.get().needs_checks() || slf.get().state(py, |state| state.task_factory.is_some()) {
             return None;
@@ -62,11 +64,11 @@ impl FastMethod<LoopCore> for CreateTask {
 
 /// The value of the keyword `name`, if it is the only keyword.
 #[inline]
-fn only_name<'a, 'py>(arguments: Arguments<'a, 'py>) -> Option<Borrowed<'a, 'py, PyAny>> {
+fn only_name<'a, 'py>(arguments: Arguments<'a, 'py>) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
     let (Some((keyword, value)), 1) = (arguments.keywords().next(), arguments.keyword_values().len()) else {
-        return None;
+        return Ok(None);
     };
-    keyword.is(intern!(value.py(), "name")).then_some(value)
+    Ok(keyword.is(name!(value.py(), "name")).then_some(value))
 }
 
 #[inline]
@@ -77,7 +79,7 @@ fn new_task<'py>(
     name: Option<Borrowed<'_, 'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
-    let class = current(&imports.tasks, intern!(py, "Task"))?;
+    let class = current(&imports.tasks, name!(py, "Task"))?;
     match name {
         None => call::vectorcall(py, &class, &[coro.as_ptr(), event_loop.as_ptr()], 1, Some(&imports.loop_keyword)),
         Some(name) => {
@@ -115,14 +117,14 @@ macro_rules! plain_method {
 plain_method!(CreateFuture, c"create_future", c"create_future($self, /)\n--\n\nA future of this loop.", |slf| {
     let py = slf.py();
     let imports = imports(py)?;
-    let class = current(&imports.futures, intern!(py, "Future"))?;
+    let class = current(&imports.futures, name!(py, "Future"))?;
     call::vectorcall(py, &class, &[slf.as_ptr()], 0, Some(&imports.loop_keyword))
 });
 plain_method!(
     Time,
     c"time",
     c"time($self, /)\n--\n\nSeconds on the loop's clock, which is that of `time.monotonic()`.",
-    |slf| Ok(PyFloat::new(slf.py(), LoopCore::now()).into_any())
+    |slf| objects::float(slf.py(), LoopCore::now())
 );
 plain_method!(
     IsRunning,

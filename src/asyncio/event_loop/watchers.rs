@@ -8,7 +8,6 @@ use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::source::Source;
@@ -17,6 +16,7 @@ use crate::asyncio::handle::{Handle, HandleCore};
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{Interest, Readiness, Trigger};
 use crate::py::error::os_error;
+use crate::py::names::name;
 
 /// The callbacks of one descriptor.
 pub struct Watcher {
@@ -67,7 +67,7 @@ pub fn descriptor(file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     if let Ok(fd) = file.extract::<RawFd>() {
         return Ok(fd);
     }
-    let fileno = file.call_method0(intern!(py, "fileno")).and_then(|fileno| fileno.extract::<RawFd>());
+    let fileno = file.call_method0(name!(py, "fileno")).and_then(|fileno| fileno.extract::<RawFd>());
     fileno.map_err(|error| {
         let expected = error.is_instance_of::<PyAttributeError>(py)
             || error.is_instance_of::<PyTypeError>(py)
@@ -102,9 +102,7 @@ impl LoopCore {
     pub fn ensure_no_transport(slf: &Bound<'_, Self>, file: &Bound<'_, PyAny>, fd: RawFd) -> PyResult<()> {
         let py = file.py();
         let transport = match slf.get().transport_of(py, fd) {
-            Some(transport) if transport.bind(py).call_method0(intern!(py, "is_closing"))?.is_truthy()? => {
-                return Ok(())
-            }
+            Some(transport) if transport.bind(py).call_method0(name!(py, "is_closing"))?.is_truthy()? => return Ok(()),
             Some(transport) => transport.into_bound(py),
             None => match Self::foreign_transport(slf, fd)? {
                 Some(transport) => transport,
@@ -138,12 +136,12 @@ impl LoopCore {
     /// An open transport of asyncio's own classes, which keeps itself in `loop._transports`.
     fn foreign_transport<'py>(slf: &Bound<'py, Self>, fd: RawFd) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
-        let Ok(transports) = slf.getattr(intern!(py, "_transports")) else { return Ok(None) };
+        let Ok(transports) = slf.getattr(name!(py, "_transports")) else { return Ok(None) };
         if transports.is_empty()? {
             return Ok(None);
         }
-        let transport = transports.call_method1(intern!(py, "get"), (fd,))?;
-        if transport.is_none() || transport.call_method0(intern!(py, "is_closing"))?.is_truthy()? {
+        let transport = transports.call_method1(name!(py, "get"), (fd,))?;
+        if transport.is_none() || transport.call_method0(name!(py, "is_closing"))?.is_truthy()? {
             return Ok(None);
         }
         Ok(Some(transport))

@@ -7,9 +7,11 @@
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::info::{Answers, Descriptor, Info};
 use crate::asyncio::event_loop::LoopCore;
+use crate::py::objects;
 
 /// See the module's documentation.
 pub struct Description {
@@ -57,7 +59,7 @@ impl Description {
     ///
     /// # Errors
     /// What making an address raises.
-    pub fn text(self, py: Python<'_>, event_loop: &LoopCore, rest: &str) -> PyResult<String> {
+    pub fn text<'py>(self, py: Python<'py>, event_loop: &LoopCore, rest: &str) -> PyResult<Bound<'py, PyString>> {
         let Self { class, fd, state, is_closed, addresses, work } = self;
         let place = addresses.description(py)?;
         let work = match (is_closed, event_loop.is_loop_closed()) {
@@ -66,6 +68,6 @@ impl Description {
             (false, false) => &work,
         };
         let space = if work.is_empty() { "" } else { " " };
-        Ok(format!("<{class}{state} fd={fd}{place}{space}{work}>"))
+        objects::text(py, &format!("<{class}{state} fd={fd}{place}{space}{work}>"))
     }
 }

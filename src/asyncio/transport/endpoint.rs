@@ -7,10 +7,8 @@
 use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyAttributeError, PyResourceWarning, PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
-use pyo3::types::PyDict;
 use pyo3::PyClass;
 
 use super::info::Descriptor;
@@ -26,6 +24,8 @@ use crate::py::buffer::Data;
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
+use crate::py::names::name;
+use crate::py::objects;
 
 /// Whose events a transport gets.
 pub struct Registration {
@@ -131,13 +131,13 @@ pub fn schedule_start<T: Endpoint>(
     let event_loop = slf.get().event_loop().bind(py);
     let context = slf.get().own_context(py);
     let in_context = || context.as_ref().map(|context| context.clone_ref(py));
-    let connection_made = protocol.getattr(intern!(py, "connection_made"))?;
+    let connection_made = protocol.getattr(name!(py, "connection_made"))?;
     LoopCore::schedule(event_loop, connection_made, Some(slf.clone().into_any()), in_context())?;
-    let start_reading = slf.as_any().getattr(intern!(py, "_start_reading"))?;
+    let start_reading = slf.as_any().getattr(name!(py, "_start_reading"))?;
     LoopCore::schedule(event_loop, start_reading, None, in_context())?;
     if let Some(waiter) = waiter {
         let set_result = imports(py)?.set_result_unless_cancelled.bind(py);
-        event_loop.call_method1(intern!(py, "call_soon"), (set_result, waiter, py.None()))?;
+        event_loop.call_method1(name!(py, "call_soon"), (set_result, waiter, py.None()))?;
     }
     Ok(())
 }
@@ -147,7 +147,7 @@ pub fn lose_soon<T: Endpoint>(slf: &Bound<'_, T>, exception: Option<Bound<'_, Py
     let py = slf.py();
     let this = slf.get();
     deregister(this, py);
-    let callback = slf.as_any().getattr(intern!(py, "_call_connection_lost"))?;
+    let callback = slf.as_any().getattr(name!(py, "_call_connection_lost"))?;
     let exception = exception.unwrap_or_else(|| py.None().into_bound(py));
     let event_loop = this.event_loop().bind(py);
     if event_loop.get().is_loop_closed() {
@@ -178,10 +178,10 @@ pub fn fatal_error<T: Endpoint>(slf: &Bound<'_, T>, error: PyErr, everyday: bool
         let details = [("transport", Some(slf.as_any())), ("protocol", protocol)];
         report::failed(event_loop.as_any(), message, &exception, &details)?;
     } else if event_loop.get().is_debug() {
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "exc_info"), &exception)?;
+        let keywords = objects::dict(py)?;
+        keywords.set_item(name!(py, "exc_info"), &exception)?;
         let logger = imports(py)?.logger.bind(py);
-        logger.call_method(intern!(py, "debug"), ("%r: %s", slf, message), Some(&keywords))?;
+        logger.call_method(name!(py, "debug"), ("%r: %s", slf, message), Some(&keywords))?;
     }
     force_close(slf, Some(exception))
 }
@@ -261,7 +261,7 @@ pub fn with_pieces<R>(list: &Bound<'_, PyAny>, body: impl FnOnce(Vec<Data<'_, '_
 /// A write after the connection was lost: dropped, and from the fifth on warned of.
 pub fn warn_of_write_after_loss(py: Python<'_>, warn: bool, message: &str) -> PyResult<()> {
     if warn {
-        imports(py)?.logger.bind(py).call_method1(intern!(py, "warning"), (message,))?;
+        imports(py)?.logger.bind(py).call_method1(name!(py, "warning"), (message,))?;
     }
     Ok(())
 }
@@ -282,11 +282,11 @@ pub fn warn_unclosed<T: Endpoint>(slf: &Bound<'_, T>, open: bool) -> PyResult<()
         return Ok(());
     }
     let message = format!("unclosed transport {}", slf.as_any().repr()?);
-    let keywords = PyDict::new(py);
-    keywords.set_item(intern!(py, "source"), slf)?;
+    let keywords = objects::dict(py)?;
+    keywords.set_item(name!(py, "source"), slf)?;
     let warning = py.get_type::<PyResourceWarning>();
-    let warnings = py.import(intern!(py, "warnings"))?;
-    let warned = warnings.call_method(intern!(py, "warn"), (message, warning), Some(&keywords));
+    let warnings = py.import(name!(py, "warnings"))?;
+    let warned = warnings.call_method(name!(py, "warn"), (message, warning), Some(&keywords));
     slf.get().take_descriptor(py).close(py)?;
     warned.map(drop)
 }

@@ -6,13 +6,14 @@
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::PyDict;
 
 use super::stream::StreamTransport;
 use crate::engine::sys::addr::{Decoded, SocketAddress};
 use crate::py::imports::imports;
+use crate::py::names::name;
+use crate::py::objects;
 
 /// Who closes the descriptor.
 pub enum Descriptor {
@@ -33,7 +34,7 @@ impl Descriptor {
                 drop(fd);
                 Ok(())
             }
-            Self::Object(object) => object.bind(py).call_method0(intern!(py, "close")).map(drop),
+            Self::Object(object) => object.bind(py).call_method0(name!(py, "close")).map(drop),
             Self::Closed => Ok(()),
         }
     }
@@ -203,15 +204,19 @@ pub fn is_decodable(address: &SocketAddress) -> bool {
 
 fn decode<'py>(py: Python<'py>, address: &SocketAddress) -> PyResult<Bound<'py, PyAny>> {
     Ok(match address.decode() {
-        Decoded::V4 { address, port } => (address.to_string(), port).into_pyobject(py)?.into_any(),
+        Decoded::V4 { address, port } => {
+            (objects::text(py, &address.to_string())?, objects::count(py, port.into())?).into_pyobject(py)?.into_any()
+        }
         Decoded::V6 { address, port, flow_info, scope_id } => {
-            (v6_text(&address, scope_id), port, flow_info, scope_id).into_pyobject(py)?.into_any()
+            let number = |number: u32| objects::count(py, number.into());
+            let text = objects::text(py, &v6_text(&address, scope_id))?;
+            (text, number(port.into())?, number(flow_info)?, number(scope_id)?).into_pyobject(py)?.into_any()
         }
         Decoded::UnixPath(path) => {
-            py.import(intern!(py, "os"))?.call_method1(intern!(py, "fsdecode"), (PyBytes::new(py, path),))?
+            py.import(name!(py, "os"))?.call_method1(name!(py, "fsdecode"), (objects::bytes(py, path)?,))?
         }
-        Decoded::UnixAbstract(name) => PyBytes::new(py, name).into_any(),
-        Decoded::UnixUnnamed => PyString::new(py, "").into_any(),
+        Decoded::UnixAbstract(name) => objects::bytes(py, name)?,
+        Decoded::UnixUnnamed => objects::text(py, "")?.into_any(),
         Decoded::Other => py.None().into_bound(py),
     })
 }
@@ -230,19 +235,19 @@ fn v6_text(address: &std::net::Ipv6Addr, scope_id: u32) -> String {
 
 /// A `socket.socket` that owns `fd`, non-blocking as asyncio's are.
 pub fn python_socket(py: Python<'_>, fd: OwnedFd) -> PyResult<Py<PyAny>> {
-    let keywords = PyDict::new(py);
-    keywords.set_item(intern!(py, "fileno"), fd.as_raw_fd())?;
+    let keywords = objects::dict(py)?;
+    keywords.set_item(name!(py, "fileno"), fd.as_raw_fd())?;
     let socket = imports(py)?.socket.bind(py).call((), Some(&keywords))?;
     // From here on the socket closes it.
     let _ = fd.into_raw_fd();
-    socket.call_method1(intern!(py, "setblocking"), (false,))?;
+    socket.call_method1(name!(py, "setblocking"), (false,))?;
     Ok(socket.unbind())
 }
 
 /// What a program that asks for the socket of a lost connection gets: a `socket.socket` that is closed.
 fn closed_socket(py: Python<'_>) -> PyResult<Py<PyAny>> {
     let socket = imports(py)?.socket.bind(py).call0()?;
-    socket.call_method0(intern!(py, "close"))?;
+    socket.call_method0(name!(py, "close"))?;
     Ok(socket.unbind())
 }
 
@@ -257,12 +262,12 @@ pub fn transport_socket(py: Python<'_>, socket: Option<Py<PyAny>>) -> PyResult<P
 
 /// A copy of `extra` with the file object as 'pipe'.
 pub fn with_pipe(extra: Option<&Bound<'_, PyDict>>, pipe: &Bound<'_, PyAny>) -> PyResult<Py<PyDict>> {
-    let known = extra.map_or_else(|| Ok(PyDict::new(pipe.py())), |extra| extra.copy())?;
-    known.set_item(intern!(pipe.py(), "pipe"), pipe)?;
+    let known = extra.map_or_else(|| objects::dict(pipe.py()), |extra| extra.copy())?;
+    known.set_item(name!(pipe.py(), "pipe"), pipe)?;
     Ok(known.unbind())
 }
 
 /// `socket.fileno()`.
 pub fn fileno(socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    socket.call_method0(intern!(socket.py(), "fileno"))?.extract()
+    socket.call_method0(name!(socket.py(), "fileno"))?.extract()
 }

@@ -6,13 +6,13 @@
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use crate::asyncio::event_loop::LoopCore;
 use crate::engine;
 use crate::engine::stream::read_size::ReadPlan;
 use crate::engine::sys::file;
 use crate::py::buffer::bytes_filled_by;
+use crate::py::objects;
 
 /// How a read into memory ended.
 pub enum Received<T> {
@@ -33,7 +33,7 @@ pub struct Offer {
 /// Receives once, at most `largest` bytes or those that fit into the loop's buffer.
 ///
 /// # Errors
-/// `MemoryError`.
+/// `MemoryError`; what was received may be lost then, and the connection with it.
 #[inline]
 pub fn receive<'py>(
     py: Python<'py>,
@@ -48,21 +48,25 @@ pub fn receive<'py>(
         ReadPlan::Known(available) => available,
     };
     if available == 0 {
-        Ok(receive_small(py, event_loop, fd))
+        receive_small(py, event_loop, fd)
     } else {
         receive_large(py, fd, available, largest)
     }
 }
 
-fn receive_small<'py>(py: Python<'py>, event_loop: &LoopCore, fd: RawFd) -> (Received<Bound<'py, PyAny>>, Offer) {
+fn receive_small<'py>(
+    py: Python<'py>,
+    event_loop: &LoopCore,
+    fd: RawFd,
+) -> PyResult<(Received<Bound<'py, PyAny>>, Offer)> {
     event_loop.scratch(py, |scratch| {
         let received = match file::read(fd, scratch) {
             Ok(0) => Received::EndOfStream,
-            Ok(count) => Received::Data(PyBytes::new(py, &scratch[..count]).into_any()),
+            Ok(count) => Received::Data(objects::bytes(py, &scratch[..count])?),
             Err(error) if error.would_block() => Received::Nothing,
             Err(error) => Received::Failed(error),
         };
-        (received, Offer { capacity: scratch.len(), left: 0 })
+        Ok((received, Offer { capacity: scratch.len(), left: 0 }))
     })
 }
 

@@ -11,8 +11,8 @@
 use std::os::fd::{AsRawFd, RawFd};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::info::{self, Address, Descriptor, Info};
 use super::start::{accepted_parts, Parts};
@@ -29,6 +29,8 @@ use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
+use crate::py::names::name;
+use crate::py::objects;
 
 /// Connections accepted per turn at the most, so that a burst does not keep the other callbacks waiting.
 const LARGEST_BUDGET: usize = 64;
@@ -113,14 +115,15 @@ impl Listener {
         Ok(listener)
     }
 
-    fn __repr__(&self, py: Python<'_>) -> String {
-        let address = self.sock.bind(py).call_method0(intern!(py, "getsockname")).and_then(|address| address.repr());
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        let address = self.sock.bind(py).call_method0(name!(py, "getsockname")).and_then(|address| address.repr());
         let state = if self.state.with(py, |state| state.starved) { "waiting for descriptors" } else { "listening" };
-        match address {
+        let text = match address {
             Ok(address) => format!("<Listener {state} fd={} local={address}>", self.fd),
             // Of a socket that is closed.
             Err(_) => format!("<Listener closed fd={}>", self.fd),
-        }
+        };
+        objects::text(py, &text)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -239,8 +242,8 @@ impl Listener {
             let socket = info::python_socket(py, fd)?;
             let address = |method| socket.bind(py).call_method0(method).ok().map(|it| Address::Python(it.unbind()));
             let info = Info {
-                local: address(intern!(py, "getsockname")),
-                peer: address(intern!(py, "getpeername")),
+                local: address(name!(py, "getsockname")),
+                peer: address(name!(py, "getpeername")),
                 ..Info::default()
             };
             Parts {
@@ -254,9 +257,9 @@ impl Listener {
         };
         let transport = StreamTransport::start(event_loop, parts, None)?;
         if event_loop.get().is_debug() {
-            let peer = transport.call_method1(intern!(py, "get_extra_info"), ("peername",))?;
+            let peer = transport.call_method1(name!(py, "get_extra_info"), ("peername",))?;
             let arguments = ("%r got a new connection from %r: %r", &this.server, peer, transport);
-            imports(py)?.logger.bind(py).call_method1(intern!(py, "debug"), arguments)?;
+            imports(py)?.logger.bind(py).call_method1(name!(py, "debug"), arguments)?;
         }
         Ok(())
     }
@@ -270,10 +273,8 @@ impl Listener {
         let waiting = slf.clone().unbind();
         event_loop.get().state(py, |state| state.starved.push(waiting));
         Self::set_interest(this, event_loop.get(), py, Interest::NONE);
-        event_loop.call_method1(
-            intern!(py, "call_later"),
-            (RETRY_DELAY, event_loop.getattr(intern!(py, "_resume_starved"))?),
-        )?;
+        event_loop
+            .call_method1(name!(py, "call_later"), (RETRY_DELAY, event_loop.getattr(name!(py, "_resume_starved"))?))?;
         let socket = info::transport_socket(py, Some(this.sock.clone_ref(py)))?;
         report::failed(
             event_loop.as_any(),

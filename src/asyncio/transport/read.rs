@@ -6,7 +6,6 @@
 //! transport queues the next read itself.
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::endpoint::{log_debug, queue_event};
@@ -23,9 +22,13 @@ use crate::py::buffer::{extended_by, WritableBuffer};
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
+use crate::py::names::name;
+use crate::py::objects;
 
 /// What one call of asyncio's loop receives at the most.
 const LARGEST_READ: usize = 256 * 1024;
+
+const READ_ERROR: &str = "Fatal read error on socket transport";
 
 /// What a read needs to know.
 struct Plan {
@@ -102,7 +105,11 @@ impl StreamTransport {
 
     fn receive_bytes(slf: &Bound<'_, Self>, plan: &Plan) -> PyResult<()> {
         let py = slf.py();
-        let (received, offer) = input::receive(py, slf.get().event_loop.get(), plan.fd, plan.size, LARGEST_READ)?;
+        let outcome = input::receive(py, slf.get().event_loop.get(), plan.fd, plan.size, LARGEST_READ);
+        let (received, offer) = match outcome {
+            Ok(received) => received,
+            Err(error) => return Self::fatal_error(slf, error, READ_ERROR),
+        };
         match received {
             Received::Data(data) => {
                 let count = data.len().unwrap_or_default();
@@ -136,7 +143,7 @@ impl StreamTransport {
                 Self::no_data(slf, plan, &Received::<()>::Nothing)
             }
             Err(ReceiveError::Kernel(error)) => Self::no_data(slf, plan, &Received::<()>::Failed(error)),
-            Err(ReceiveError::Python(error)) => Err(error),
+            Err(ReceiveError::Python(error)) => Self::fatal_error(slf, error, READ_ERROR),
         }
     }
 
@@ -157,7 +164,7 @@ impl StreamTransport {
         };
         let mut memory = match WritableBuffer::new(&buffer) {
             Ok(memory) => memory,
-            Err(error) => return Self::protocol_outcome(slf, Err(error), "Fatal read error on socket transport"),
+            Err(error) => return Self::protocol_outcome(slf, Err(error), READ_ERROR),
         };
         let capacity = memory.memory().len();
         let outcome = socket::recv(plan.fd, memory.memory());
@@ -166,7 +173,7 @@ impl StreamTransport {
             Ok(0) => Self::no_data(slf, plan, &Received::<()>::EndOfStream),
             Ok(count) => {
                 Self::after_read(slf, count, capacity);
-                let count = count.into_pyobject(py)?.into_any();
+                let count = objects::count(py, count as u64)?;
                 let outcome = call::in_context(py, &plan.context, || {
                     call::call_method1(py, &plan.protocol, &imports.buffer_updated, &count).map(drop)
                 });
@@ -224,7 +231,7 @@ impl StreamTransport {
             Received::EndOfStream => Self::end_of_stream(slf, plan),
             Received::Failed(error) => {
                 slf.get().inner.with(py, |inner| inner.readable = false);
-                Self::fatal_error(slf, os_error(py, error), "Fatal read error on socket transport")
+                Self::fatal_error(slf, os_error(py, error), READ_ERROR)
             }
         }
     }
@@ -237,7 +244,7 @@ impl StreamTransport {
         });
         log_debug(slf, "debug", "%r received EOF")?;
         let outcome = call::in_context(py, &plan.context, || {
-            plan.protocol.bind(py).call_method0(intern!(py, "eof_received"))?.is_truthy()
+            plan.protocol.bind(py).call_method0(name!(py, "eof_received"))?.is_truthy()
         });
         match outcome {
             Ok(true) => Ok(()),

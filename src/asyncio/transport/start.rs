@@ -5,7 +5,6 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::endpoint::{self, Endpoint, Registration};
@@ -21,6 +20,7 @@ use crate::engine::stream::StreamCore;
 use crate::engine::sys::socket;
 use crate::py::class::new_with_dict;
 use crate::py::loop_owned::LoopOwned;
+use crate::py::names::name;
 
 /// What a transport is made from.
 pub struct Parts {
@@ -92,27 +92,32 @@ impl StreamTransport {
 
 /// `server._attach`, which takes the transport since 3.13.
 fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
-    let name = intern!(server.py(), "_attach");
+    let name = name!(server.py(), "_attach");
     if cfg!(Py_3_13) { server.call_method1(name, (transport,)) } else { server.call_method0(name) }.map(drop)
 }
 
 /// `server._detach`, which takes the transport since 3.13.
 pub fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
-    let name = intern!(server.py(), "_detach");
+    let name = name!(server.py(), "_detach");
     if cfg!(Py_3_13) { server.call_method1(name, (transport,)) } else { server.call_method0(name) }.map(drop)
 }
 
 /// Both addresses of a socket; a family that we do not decode is left to the Python socket.
-pub fn addresses(py: Python<'_>, fd: RawFd, python_socket: &Bound<'_, PyAny>) -> (Option<Address>, Option<Address>) {
+///
+/// # Errors
+/// `MemoryError`.
+pub fn addresses(
+    py: Python<'_>,
+    fd: RawFd,
+    python_socket: &Bound<'_, PyAny>,
+) -> PyResult<(Option<Address>, Option<Address>)> {
     let one = |outcome: crate::engine::Result<_>, method| match outcome {
         Ok(address) if info::is_decodable(&address) => Some(Address::Raw(address)),
         Ok(_) => python_socket.call_method0(method).ok().map(|address| Address::Python(address.unbind())),
         Err(_) => None,
     };
-    (
-        one(socket::local_address(fd), intern!(py, "getsockname")),
-        one(socket::peer_address(fd), intern!(py, "getpeername")),
-    )
+    let local = one(socket::local_address(fd), name!(py, "getsockname"));
+    Ok((local, one(socket::peer_address(fd), name!(py, "getpeername"))))
 }
 
 /// A transport for a connection that a listener accepted.

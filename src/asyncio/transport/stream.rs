@@ -18,8 +18,8 @@ use std::sync::OnceLock;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
-use pyo3::{ffi, intern, Borrowed};
+use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::{ffi, Borrowed};
 
 use super::description::{both_ways, Description};
 use super::endpoint::{self, Endpoint, Registration};
@@ -39,6 +39,7 @@ use crate::py::class::Finalize;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
+use crate::py::names::name;
 
 /// The state of a transport.
 pub struct Inner {
@@ -201,7 +202,7 @@ impl StreamTransport {
             return Err(PyValueError::new_err("the socket is closed"));
         }
         LoopCore::ensure_no_transport(event_loop, sock, fd)?;
-        let (local, peer) = addresses(py, fd, sock);
+        let (local, peer) = addresses(py, fd, sock)?;
         let extra = extra.map(|extra| extra.copy().map(Bound::unbind)).transpose()?;
         let parts = Parts {
             fd,
@@ -313,7 +314,7 @@ impl StreamTransport {
         self.inner.with(py, |inner| inner.info.answers(py)).get(py, name, default, || self.make_transport_socket(py))
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let description = self.inner.with(py, |inner| {
             let reads = inner.started && inner.life.is_reading();
             let work = both_ways(reads, inner.blocked, inner.queue.len_bytes());
@@ -351,7 +352,7 @@ impl StreamTransport {
     /// Returns a future in place of the empty waiter: it fails when the connection is lost.
     fn _lend_descriptor(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         endpoint::deregister(self, py);
-        let lost = self.event_loop.bind(py).call_method0(intern!(py, "create_future"))?.unbind();
+        let lost = self.event_loop.bind(py).call_method0(name!(py, "create_future"))?.unbind();
         let kept = lost.clone_ref(py);
         let _done = self.inner.with(py, |inner| {
             inner.lent = true;
@@ -409,7 +410,7 @@ impl StreamTransport {
     #[getter]
     fn _read_ready_cb<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let lost = slf.get().inner.with(slf.py(), |inner| matches!(inner.descriptor, Descriptor::Closed));
-        (!lost).then(|| slf.as_any().getattr("_start_reading")).transpose()
+        (!lost).then(|| slf.as_any().getattr(name!(slf.py(), "_start_reading"))).transpose()
     }
 
     #[getter]

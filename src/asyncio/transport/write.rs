@@ -14,7 +14,6 @@
 use std::io::IoSlice;
 
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::Borrowed;
 
@@ -29,6 +28,7 @@ use crate::py::buffer::{Data, SendChunk};
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
+use crate::py::names::name;
 
 const WRITE_ERROR: &str = "Fatal write error on socket transport";
 /// What is held leaves before the end of the callback when it has grown to this.
@@ -459,12 +459,12 @@ impl StreamTransport {
         if this.inner.with(py, |inner| inner.empty_waiter.is_some()) {
             return Err(PyRuntimeError::new_err("Empty waiter is already set"));
         }
-        let waiter = this.event_loop.bind(py).call_method0(intern!(py, "create_future"))?.unbind();
+        let waiter = this.event_loop.bind(py).call_method0(name!(py, "create_future"))?.unbind();
         let kept = waiter.clone_ref(py);
         let (empty, _previous) =
             this.inner.with(py, |inner| (inner.queue.is_empty(), inner.empty_waiter.replace(kept)));
         if empty {
-            waiter.bind(py).call_method1(intern!(py, "set_result"), (py.None(),))?;
+            waiter.bind(py).call_method1(name!(py, "set_result"), (py.None(),))?;
         }
         Ok(waiter)
     }
@@ -478,8 +478,8 @@ pub fn fail_empty_waiter(py: Python<'_>, waiter: &Bound<'_, PyAny>) -> PyResult<
 
 fn set_exception(waiter: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
     let py = waiter.py();
-    if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+    if waiter.call_method0(name!(py, "done"))?.is_truthy()? {
         return Ok(());
     }
-    waiter.call_method1(intern!(py, "set_exception"), (error.into_value(py),)).map(drop)
+    waiter.call_method1(name!(py, "set_exception"), (error.into_value(py),)).map(drop)
 }

@@ -61,6 +61,15 @@ impl SocketAddress {
         (result, Self { storage, length: (length as usize).min(size_of::<libc::sockaddr_storage>()) })
     }
 
+    /// The address that these bytes are, as the kernel writes them (`as_bytes`); what is beyond the largest address is cut.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut made = Self::unspecified();
+        made.length = bytes.len().min(size_of::<libc::sockaddr_storage>());
+        // SAFETY: the storage has room for `length` bytes, and any bytes are a valid sockaddr_storage.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut made.storage).cast(), made.length) };
+        made
+    }
+
     /// No address.
     pub fn unspecified() -> Self {
         // SAFETY: all zeroes is a valid sockaddr_storage, of the family AF_UNSPEC.

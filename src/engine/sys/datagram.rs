@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 
 use super::addr::SocketAddress;
-use super::{check_count, Result};
+use super::{attempt, faults, Result};
 
 /// Datagrams per system call at the most.
 pub const MOST_MESSAGES: usize = 32;
@@ -85,11 +85,12 @@ impl ReceiveBatch {
             self.headers[index].msg_hdr.msg_namelen = self.senders[index].place().1;
         }
         self.received = 0;
-        let capacity = self.capacity() as libc::c_uint;
+        let capacity = faults::length("recvmmsg", fd, self.capacity()) as libc::c_uint;
+        let headers = self.headers.as_mut_ptr();
         // SAFETY: the headers, and the memory and addresses that they point to, are valid for writes:
         // they belong to this batch, which is borrowed for the call.
-        let result = unsafe { libc::recvmmsg(fd, self.headers.as_mut_ptr(), capacity, 0, ptr::null_mut()) };
-        self.received = check_count("recvmmsg", result as libc::ssize_t)?;
+        let receive = || unsafe { libc::recvmmsg(fd, headers, capacity, 0, ptr::null_mut()) };
+        self.received = attempt("recvmmsg", fd, || receive() as libc::ssize_t)?;
         for index in 0..self.received {
             self.senders[index].set_length(self.headers[index].msg_hdr.msg_namelen);
         }
@@ -115,8 +116,8 @@ impl ReceiveBatch {
 pub fn send_to(fd: RawFd, data: &[u8], receiver: Option<&SocketAddress>) -> Result<usize> {
     let (address, length) = receiver.map_or((ptr::null(), 0), SocketAddress::as_raw);
     // SAFETY: data and address are valid for reads of their lengths.
-    let result = unsafe { libc::sendto(fd, data.as_ptr().cast(), data.len(), libc::MSG_NOSIGNAL, address, length) };
-    check_count("sendto", result)
+    let send = || unsafe { libc::sendto(fd, data.as_ptr().cast(), data.len(), libc::MSG_NOSIGNAL, address, length) };
+    attempt("sendto", fd, send)
 }
 
 /// Sends the first of `messages`, in order, up to `MOST_MESSAGES`; returns how many.
@@ -142,9 +143,10 @@ pub fn send_batch<'a>(
         }
         count += 1;
     }
+    let count = faults::length("sendmmsg", fd, count) as libc::c_uint;
     // SAFETY: the first `count` headers are filled; data and addresses outlive the call, which only reads them.
-    let result = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_NOSIGNAL as _) };
-    check_count("sendmmsg", result as libc::ssize_t)
+    let mut send = || unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_NOSIGNAL as _) };
+    attempt("sendmmsg", fd, || send() as libc::ssize_t)
 }
 
 #[cfg(test)]

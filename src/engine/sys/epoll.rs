@@ -7,7 +7,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{check, Error, Result};
+use super::{attempt, check, faults, Error, Result};
 
 /// epoll_pwait2 answered ENOSYS (an old kernel) or EPERM (a seccomp filter): wait in milliseconds.
 static PWAIT2_MISSING: AtomicBool = AtomicBool::new(false);
@@ -54,9 +54,9 @@ impl Epoll {
     /// EMFILE, ENFILE, ENOMEM.
     pub fn new() -> Result<Self> {
         // SAFETY: has no preconditions.
-        let fd = check("epoll_create1", unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: a fresh descriptor that nobody else owns.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let fd = attempt("epoll_create1", -1, || unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } as libc::ssize_t)?;
+        // SAFETY: a fresh descriptor, which is a small number, that nobody else owns.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
     }
 
     /// # Errors
@@ -80,7 +80,9 @@ impl Epoll {
     fn control(&self, operation: libc::c_int, fd: RawFd, data: u64, events: u32) -> Result<()> {
         let mut event = libc::epoll_event { events, u64: data };
         // SAFETY: `event` is valid for the call; the kernel checks the descriptors.
-        check("epoll_ctl", unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &raw mut event) }).map(drop)
+        check("epoll_ctl", unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &raw mut event) })?;
+        faults::registered(self.0.as_raw_fd(), fd, data, events);
+        Ok(())
     }
 
     /// Waits up to `timeout_ns`; 0 looks and does not wait, `None` waits for ever.
@@ -90,6 +92,7 @@ impl Epoll {
     pub fn wait(&self, buffer: &mut EventBuffer, timeout_ns: Option<u64>) -> Result<usize> {
         buffer.length = 0;
         let result = match timeout_ns {
+            _ if faults::instead_of("epoll_wait", -1).is_some() => -1,
             Some(0) => self.wait_ms(buffer, 0),
             None => self.wait_ms(buffer, -1),
             Some(nanoseconds) => self.wait_ns(buffer, nanoseconds),

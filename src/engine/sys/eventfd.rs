@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{check, Result};
+use super::{attempt, Result};
 
 /// A counter of notifications. May be shared between threads.
 #[derive(Debug)]
@@ -17,9 +17,10 @@ impl EventFd {
     /// EMFILE, ENFILE, ENOMEM.
     pub fn new() -> Result<Self> {
         // SAFETY: has no preconditions.
-        let fd = check("eventfd", unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        // SAFETY: a fresh descriptor that nobody else owns.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let make = || unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        let fd = attempt("eventfd", -1, || make() as libc::ssize_t)?;
+        // SAFETY: a fresh descriptor, which is a small number, that nobody else owns.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
     }
 
     /// Adds one. Every call is an edge for an edge-triggered registration.

@@ -1,7 +1,7 @@
 //! Calls on descriptors of any kind: pipes, terminals, sockets.
 //!
-//! None of them blocks, as long as the descriptor is non-blocking, which is `set_nonblocking`'s part. EAGAIN and
-//! EINTR come back as errors for which `would_block()` is true. A write to a pipe without readers is EPIPE: CPython
+//! None of them blocks, as long as the descriptor is non-blocking, which is `set_nonblocking`'s part. EAGAIN
+//! comes back as an error for which `would_block()` is true, EINTR never does. A write to a pipe without readers is EPIPE: CPython
 //! ignores SIGPIPE, and so does Rust's runtime.
 #![expect(unsafe_code, reason = "system calls")]
 
@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
-use super::{check, check_count, Result};
+use super::{attempt, check, faults, Result};
 
 /// What a descriptor refers to, as far as pipes transports care.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,27 +51,31 @@ pub fn set_nonblocking(fd: RawFd) -> Result<()> {
 /// Reads up to `buffer.len()` bytes; 0 is the end.
 #[inline]
 pub fn read(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
-    // SAFETY: the buffer is valid for writes of its length.
-    check_count("read", unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) })
+    let length = faults::length("read", fd, buffer.len());
+    // SAFETY: the buffer is valid for writes of its length, and `length` is not larger.
+    attempt("read", fd, || unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), length) })
 }
 
 /// As `read`; the first bytes of `buffer`, as many as are returned, are initialised then.
 pub fn read_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
-    // SAFETY: the buffer is valid for writes of its length.
-    check_count("read", unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) })
+    let length = faults::length("read", fd, buffer.len());
+    // SAFETY: the buffer is valid for writes of its length, and `length` is not larger.
+    attempt("read", fd, || unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), length) })
 }
 
 /// Writes a prefix of `data` and says how long it was.
 #[inline]
 pub fn write(fd: RawFd, data: &[u8]) -> Result<usize> {
-    // SAFETY: the data is valid for reads of its length.
-    check_count("write", unsafe { libc::write(fd, data.as_ptr().cast(), data.len()) })
+    let length = faults::length("write", fd, data.len());
+    // SAFETY: the data is valid for reads of its length, and `length` is not larger.
+    attempt("write", fd, || unsafe { libc::write(fd, data.as_ptr().cast(), length) })
 }
 
 /// Writes a prefix of the parts, in order, with one system call; at most `IOV_MAX` (1024) parts.
 pub fn write_vectored(fd: RawFd, parts: &[IoSlice<'_>]) -> Result<usize> {
+    let count = faults::length("writev", fd, parts.len());
     // SAFETY: `IoSlice` has the layout of `iovec`; the parts are valid for reads during the call.
-    check_count("writev", unsafe { libc::writev(fd, parts.as_ptr().cast(), parts.len() as libc::c_int) })
+    attempt("writev", fd, || unsafe { libc::writev(fd, parts.as_ptr().cast(), count as libc::c_int) })
 }
 
 /// Asks for a pipe that holds `bytes` (F_SETPIPE_SZ, fcntl(2)).

@@ -8,10 +8,13 @@ pub mod clock;
 pub mod datagram;
 pub mod epoll;
 pub mod eventfd;
+pub mod faults;
 pub mod file;
 pub mod openssl;
 pub mod socket;
 pub mod ticks;
+
+use std::os::fd::RawFd;
 
 use super::{Error, Result};
 
@@ -24,7 +27,19 @@ fn check(operation: &'static str, result: libc::c_int) -> Result<libc::c_int> {
     }
 }
 
-/// As `check`, for calls that count bytes.
-fn check_count(operation: &'static str, result: libc::ssize_t) -> Result<usize> {
-    usize::try_from(result).map_err(|_| Error::last(operation))
+/// Makes a call on `fd` that answers a count or a descriptor, again if a signal came in between: an edge-triggered user
+/// who took that for "nothing is there" would wait for an edge that never comes.
+#[inline(always)]
+fn attempt(operation: &'static str, fd: RawFd, mut call: impl FnMut() -> libc::ssize_t) -> Result<usize> {
+    loop {
+        let result = faults::instead_of(operation, fd).unwrap_or_else(&mut call);
+        if let Ok(count) = usize::try_from(result) {
+            faults::after(fd);
+            return Ok(count);
+        }
+        let error = Error::last(operation);
+        if error.errno != libc::EINTR {
+            return Err(error);
+        }
+    }
 }

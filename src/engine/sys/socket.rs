@@ -1,6 +1,6 @@
 //! Calls on sockets; none of them blocks, since all our sockets are non-blocking.
 //!
-//! EAGAIN and EINTR come back as errors for which `would_block()` is true.
+//! EAGAIN comes back as an error for which `would_block()` is true, EINTR never does.
 #![expect(unsafe_code, reason = "system calls")]
 
 use std::io::IoSlice;
@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::addr::SocketAddress;
-use super::{check, check_count, Result};
+use super::{attempt, check, faults, Result};
 
 /// The most parts that sendmsg(2) takes (IOV_MAX).
 const MOST_PARTS: usize = 1024;
@@ -16,34 +16,39 @@ const MOST_PARTS: usize = 1024;
 /// Receives up to `buffer.len()` bytes; 0 is the end of the stream.
 #[inline]
 pub fn recv(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
-    // SAFETY: the buffer is valid for writes of its length.
-    check_count("recv", unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+    let length = faults::length("recv", fd, buffer.len());
+    // SAFETY: the buffer is valid for writes of its length, and `length` is not larger.
+    attempt("recv", fd, || unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), length, 0) })
 }
 
 /// Sends a prefix of `data` and says how long it was. A closed peer is EPIPE, never SIGPIPE.
 #[inline]
 pub fn send(fd: RawFd, data: &[u8]) -> Result<usize> {
-    // SAFETY: the data is valid for reads of its length.
-    check_count("send", unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), libc::MSG_NOSIGNAL) })
+    let length = faults::length("send", fd, data.len());
+    // SAFETY: the data is valid for reads of its length, and `length` is not larger.
+    attempt("send", fd, || unsafe { libc::send(fd, data.as_ptr().cast(), length, libc::MSG_NOSIGNAL) })
 }
 
 /// As `recv`, also on a socket that would block.
 pub fn recv_now(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
-    // SAFETY: the buffer is valid for writes of its length.
-    check_count("recv", unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) })
+    let length = faults::length("recv", fd, buffer.len());
+    // SAFETY: the buffer is valid for writes of its length, and `length` is not larger.
+    attempt("recv", fd, || unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), length, libc::MSG_DONTWAIT) })
 }
 
 /// As `recv_now`; the first bytes of `buffer`, as many as are returned, are initialised.
 pub fn recv_now_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
-    // SAFETY: the buffer is valid for writes of its length.
-    check_count("recv", unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) })
+    let length = faults::length("recv", fd, buffer.len());
+    // SAFETY: the buffer is valid for writes of its length, and `length` is not larger.
+    attempt("recv", fd, || unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), length, libc::MSG_DONTWAIT) })
 }
 
 /// As `send`, also on a socket that would block.
 pub fn send_now(fd: RawFd, data: &[u8]) -> Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the data is valid for reads of its length.
-    check_count("send", unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), flags) })
+    let length = faults::length("send", fd, data.len());
+    // SAFETY: the data is valid for reads of its length, and `length` is not larger.
+    attempt("send", fd, || unsafe { libc::send(fd, data.as_ptr().cast(), length, flags) })
 }
 
 /// Whether it carries bytes in a row, rather than messages (SO_TYPE is SOCK_STREAM).
@@ -67,24 +72,29 @@ fn number_option(fd: RawFd, option: libc::c_int) -> Option<libc::c_int> {
 
 /// Sends a prefix of the parts, in order, with one system call.
 pub fn send_vectored(fd: RawFd, parts: &[IoSlice<'_>]) -> Result<usize> {
-    let parts = &parts[..parts.len().min(MOST_PARTS)];
+    let parts = &parts[..faults::length("sendmsg", fd, parts.len().min(MOST_PARTS))];
     // SAFETY: all zeroes is a valid msghdr: no address, no control data.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
     message.msg_iov = parts.as_ptr().cast_mut().cast();
     message.msg_iovlen = parts.len() as _;
     // SAFETY: `IoSlice` has the layout of `iovec`; the parts are valid for reads during the call.
-    check_count("sendmsg", unsafe { libc::sendmsg(fd, &raw const message, libc::MSG_NOSIGNAL) })
+    attempt("sendmsg", fd, || unsafe { libc::sendmsg(fd, &raw const message, libc::MSG_NOSIGNAL) })
 }
 
 /// Accepts a connection; the new descriptor is non-blocking and not inherited.
 pub fn accept(fd: RawFd) -> Result<(OwnedFd, SocketAddress)> {
-    let (result, address) = SocketAddress::filled_by(|place, length| {
-        // SAFETY: place and length are valid for the call.
-        unsafe { libc::accept4(fd, place, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) }
-    });
-    let fd = check("accept4", result)?;
-    // SAFETY: a fresh descriptor that nobody else owns.
-    Ok((unsafe { OwnedFd::from_raw_fd(fd) }, address))
+    let mut peer = None;
+    let accepted = attempt("accept4", fd, || {
+        let (result, address) = SocketAddress::filled_by(|place, length| {
+            // SAFETY: place and length are valid for the call.
+            unsafe { libc::accept4(fd, place, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) }
+        });
+        peer = Some(address);
+        result as libc::ssize_t
+    })?;
+    // SAFETY: a fresh descriptor, which is a small number, that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(accepted as RawFd) };
+    Ok((fd, peer.unwrap_or_else(SocketAddress::unspecified)))
 }
 
 /// Closes the write side.

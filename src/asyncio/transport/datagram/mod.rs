@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{ffi, Borrowed};
 
 use self::peers::Peers;
@@ -53,7 +53,7 @@ const HEADER_BYTES: usize = if cfg!(Py_3_13) { 8 } else { 0 };
 
 /// A datagram that came, and was not handed over yet.
 struct Received {
-    data: Py<PyBytes>,
+    data: Py<PyAny>,
     sender: Option<SocketAddress>,
 }
 
@@ -167,7 +167,7 @@ impl DatagramTransport {
         let py = event_loop.py();
         let fd = info::fileno(sock)?;
         LoopCore::ensure_no_transport(event_loop, sock, fd)?;
-        let (local, peer) = addresses(py, fd, sock);
+        let (local, peer) = addresses(py, fd, sock)?;
         let connected = peer.is_some();
         let family = socket::local_address(fd).map_or(libc::AF_UNSPEC, |address| address.family());
         let internet = matches!(family, libc::AF_INET | libc::AF_INET6);
@@ -310,7 +310,7 @@ impl DatagramTransport {
         })
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let description = self.inner.with(py, |inner| {
             let reads = inner.started && inner.life.is_reading();
             let work = both_ways(reads, inner.blocked, inner.queue.len_bytes());

@@ -5,7 +5,6 @@
 //! the rest is dropped, since nothing may come after `close()`.
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use super::{peers, DatagramTransport, Received};
 use crate::asyncio::transport::endpoint::{self, Endpoint};
@@ -14,9 +13,11 @@ use crate::engine::reactor::Readiness;
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
+use crate::py::objects;
 
 /// Batches per turn: a peer that floods waits like everybody else.
 const BATCHES_PER_TURN: usize = 4;
+const READ_ERROR: &str = "Fatal read error on datagram transport";
 
 impl DatagramTransport {
     /// Receives from now on, in the context of the caller.
@@ -46,7 +47,11 @@ impl DatagramTransport {
         call::in_context(py, &context, || {
             let Some(fd) = fd else { return Self::hand_over(slf) };
             for _ in 0..BATCHES_PER_TURN {
-                match Self::receive_batch(slf, fd) {
+                let received = match Self::receive_batch(slf, fd) {
+                    Ok(received) => received,
+                    Err(error) => return endpoint::fatal_error(slf, error, false, READ_ERROR),
+                };
+                match received {
                     Ok(count) => {
                         Self::hand_over(slf)?;
                         // Where several came at once more have come meanwhile: that saves a poll. One at a time does not.
@@ -65,21 +70,22 @@ impl DatagramTransport {
         })
     }
 
-    /// From the kernel into `Inner::received`.
-    fn receive_batch(slf: &Bound<'_, Self>, fd: i32) -> engine::Result<usize> {
+    /// From the kernel into `Inner::received`. The outer error is `MemoryError`; datagrams may be lost then.
+    fn receive_batch(slf: &Bound<'_, Self>, fd: i32) -> PyResult<engine::Result<usize>> {
         let py = slf.py();
         let this = slf.get();
         this.event_loop.get().datagrams(py, |batch| {
-            let count = batch.receive(fd, this.largest)?;
+            let count = match batch.receive(fd, this.largest) {
+                Ok(count) => count,
+                Err(error) => return Ok(Err(error)),
+            };
             this.inner.with(py, |inner| {
-                inner.received.extend(
-                    batch.messages().map(|(data, sender)| Received {
-                        data: PyBytes::new(py, data).unbind(),
-                        sender: sender.cloned(),
-                    }),
-                );
-            });
-            Ok(count)
+                for (data, sender) in batch.messages() {
+                    let data = objects::bytes(py, data)?.unbind();
+                    inner.received.push_back(Received { data, sender: sender.cloned() });
+                }
+                Ok(Ok(count))
+            })
         })
     }
 
@@ -120,7 +126,7 @@ impl DatagramTransport {
                 }
             },
         };
-        let (data, sender) = (datagram.data.into_bound(py).into_any(), sender.into_bound(py));
+        let (data, sender) = (datagram.data.into_bound(py), sender.into_bound(py));
         call::call_method2(py, protocol, &imports(py)?.datagram_received, &data, &sender).map(drop)
     }
 

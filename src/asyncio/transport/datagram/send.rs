@@ -11,9 +11,7 @@
 
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use pyo3::Borrowed;
 
 use super::{peers, DatagramTransport, Inner};
@@ -27,6 +25,8 @@ use crate::engine::sys::addr::SocketAddress;
 use crate::engine::sys::datagram::{self, MOST_MESSAGES};
 use crate::py::buffer::{Data, SendChunk};
 use crate::py::call;
+use crate::py::names::name;
+use crate::py::objects;
 
 const WRITE_ERROR: &str = "Fatal write error on datagram transport";
 /// Batches that one transport sends per turn before the others get theirs.
@@ -211,8 +211,8 @@ impl DatagramTransport {
     fn send_by_python(slf: &Bound<'_, Self>, chunk: SendChunk, address: Py<PyAny>) -> PyResult<bool> {
         let py = slf.py();
         let Some(socket) = slf.get()._sock(py) else { return Ok(true) };
-        let data = PyBytes::new(py, chunk.bytes());
-        let Err(error) = socket.bind(py).call_method1(intern!(py, "sendto"), (data, &address)) else { return Ok(true) };
+        let data = objects::bytes(py, chunk.bytes())?;
+        let Err(error) = socket.bind(py).call_method1(name!(py, "sendto"), (data, &address)) else { return Ok(true) };
         if error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py) {
             slf.get().inner.with(py, |inner| inner.queue.push_front(chunk, Receiver::Python(address)));
             return Ok(false);
@@ -291,8 +291,8 @@ impl DatagramTransport {
         let py = slf.py();
         let this = slf.get();
         this.inner.with(py, |inner| inner.backing_off = true);
-        let again = slf.getattr(intern!(py, "_send_again"))?;
-        this.event_loop.bind(py).call_method1(intern!(py, "call_later"), (FULL_RECEIVER_DELAY, again)).map(drop)
+        let again = slf.getattr(name!(py, "_send_again"))?;
+        this.event_loop.bind(py).call_method1(name!(py, "call_later"), (FULL_RECEIVER_DELAY, again)).map(drop)
     }
 
     /// Something left the queue: resume the protocol, and close if that is what was waited for.

@@ -16,9 +16,8 @@ use std::sync::OnceLock;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use super::GROWN_PIPE;
 use crate::asyncio::event_loop::source::Source;
@@ -36,12 +35,15 @@ use crate::py::class::{new_with_dict, Finalize};
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
+use crate::py::names::name;
 
 /// Bytes per read, as much as a new pipe holds. Larger blocks at the top of glibc's heap are given back to the system
 /// each time that they are freed.
 const LARGEST_READ: usize = 64 * 1024;
 /// Reads per turn; together as much as asyncio's one.
 const READS_PER_TURN: usize = 4;
+
+const READ_ERROR: &str = "Fatal read error on pipe transport";
 
 /// The state of a transport.
 struct Inner {
@@ -135,7 +137,10 @@ impl ReadPipeTransport {
             Some((inner.registration.fd, size, context, inner.protocol.as_ref()?.clone_ref(py)))
         });
         let Some((fd, size, context, protocol)) = plan else { return Ok(None) };
-        let (received, offer) = input::receive(py, this.event_loop.get(), fd, size, LARGEST_READ)?;
+        let (received, offer) = match input::receive(py, this.event_loop.get(), fd, size, LARGEST_READ) {
+            Ok(received) => received,
+            Err(error) => return endpoint::fatal_error(slf, error, false, READ_ERROR).map(|()| None),
+        };
         call::in_context(py, &context, || match received {
             Received::Nothing => Ok(None),
             Received::Data(data) => {
@@ -161,7 +166,7 @@ impl ReadPipeTransport {
         endpoint::log_debug(slf, "info", "%r was closed by peer")?;
         if slf.get().inner.with(py, |inner| inner.life.close(true)) == CloseAction::LoseNow {
             endpoint::deregister(slf.get(), py);
-            let eof_received = protocol.getattr(intern!(py, "eof_received"))?;
+            let eof_received = protocol.getattr(name!(py, "eof_received"))?;
             LoopCore::schedule(slf.get().event_loop.bind(py), eof_received, None, None)?;
             endpoint::lose_soon(slf, None)?;
         }
@@ -288,7 +293,7 @@ impl ReadPipeTransport {
         Ok(self.extra.bind(py).get_item(name)?.map(Bound::unbind).or(default))
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let description = self.inner.with(py, |inner| {
             let work = polling(inner.started && inner.life.is_reading()).to_owned();
             let closing = inner.life.is_closing();

@@ -4,9 +4,7 @@
 //! is told, once, timers end and references go. What the states allow is in `engine::tls`.
 
 use pyo3::exceptions::PyOSError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use super::connection::{Inner, Lower, TlsConnection};
 use super::layer::names;
@@ -15,6 +13,8 @@ use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::tls::record_layer::{RecordLayer, Step};
 use crate::engine::tls::CloseAction;
 use crate::py::imports::imports;
+use crate::py::names::name;
+use crate::py::objects;
 
 impl TlsConnection {
     /// The program closes, or the peer has.
@@ -49,9 +49,9 @@ impl TlsConnection {
         if this.inner.with(py, |inner| inner.shutdown_timer.is_some()) {
             return Ok(());
         }
-        let check = slf.getattr(intern!(py, "_check_shutdown_timeout"))?;
+        let check = slf.getattr(name!(py, "_check_shutdown_timeout"))?;
         let event_loop = this.event_loop.bind(py);
-        let timer = event_loop.call_method1(intern!(py, "call_later"), (&this.shutdown_timeout, check))?.unbind();
+        let timer = event_loop.call_method1(name!(py, "call_later"), (&this.shutdown_timeout, check))?.unbind();
         let _previous = this.inner.with(py, |inner| inner.shutdown_timer.replace(timer));
         Ok(())
     }
@@ -62,7 +62,7 @@ impl TlsConnection {
         if !this.inner.with(py, |inner| inner.core.shutdown_overdue()) {
             return Ok(());
         }
-        let class = py.import(intern!(py, "asyncio"))?.getattr(intern!(py, "TimeoutError"))?;
+        let class = py.import(name!(py, "asyncio"))?.getattr(name!(py, "TimeoutError"))?;
         let exception = class.call1(("SSL shutdown timed out",))?;
         this.force_close_lower(py, Some(&exception))
     }
@@ -107,7 +107,7 @@ impl TlsConnection {
         Self::start_shutdown_timer(slf)?;
         match this.lower(py) {
             Some(lower) => {
-                let close = lower.bind(py).getattr(intern!(py, "close"))?;
+                let close = lower.bind(py).getattr(name!(py, "close"))?;
                 LoopCore::schedule(this.event_loop.bind(py), close, None, None)
             }
             None => Ok(()),
@@ -124,8 +124,8 @@ impl TlsConnection {
         let Some(lower) = self.lower(py) else { return Ok(()) };
         let lower = lower.bind(py);
         match exception {
-            None => lower.call_method0(intern!(py, "abort")),
-            Some(exception) => lower.call_method1(intern!(py, "_force_close"), (exception,)),
+            None => lower.call_method0(name!(py, "abort")),
+            Some(exception) => lower.call_method1(name!(py, "_force_close"), (exception,)),
         }
         .map(drop)
     }
@@ -148,10 +148,10 @@ impl TlsConnection {
             return report::failed(event_loop.as_any(), message, &exception, &details);
         }
         if event_loop.get().is_debug() {
-            let keywords = PyDict::new(py);
-            keywords.set_item(intern!(py, "exc_info"), &exception)?;
+            let keywords = objects::dict(py)?;
+            keywords.set_item(name!(py, "exc_info"), &exception)?;
             let logger = imports(py)?.logger.bind(py);
-            logger.call_method(intern!(py, "debug"), ("%r: %s", slf, message), Some(&keywords))?;
+            logger.call_method(name!(py, "debug"), ("%r: %s", slf, message), Some(&keywords))?;
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl TlsConnection {
         });
         let exception = exception.filter(|exception| !exception.is_none());
         if let (true, Some(protocol)) = (tell, protocol) {
-            let callback = protocol.bind(py).getattr(intern!(py, "connection_lost"))?;
+            let callback = protocol.bind(py).getattr(name!(py, "connection_lost"))?;
             let argument = exception.clone().unwrap_or_else(|| py.None().into_bound(py));
             LoopCore::schedule(this.event_loop.bind(py), callback, Some(argument), None)?;
         }
@@ -190,7 +190,7 @@ impl TlsConnection {
 
     pub fn cancel_timer(&self, py: Python<'_>, which: fn(&mut Inner) -> &mut Option<Py<PyAny>>) -> PyResult<()> {
         match self.inner.with(py, |inner| which(inner).take()) {
-            Some(timer) => timer.bind(py).call_method0(intern!(py, "cancel")).map(drop),
+            Some(timer) => timer.bind(py).call_method0(name!(py, "cancel")).map(drop),
             None => Ok(()),
         }
     }

@@ -8,7 +8,6 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -24,6 +23,7 @@ use crate::py::buffer::SendChunk;
 use crate::py::class::new_with_dict;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
+use crate::py::names::name;
 
 /// Seconds, as in asyncio (`constants.SSL_HANDSHAKE_TIMEOUT`, `constants.SSL_SHUTDOWN_TIMEOUT`).
 const HANDSHAKE_TIMEOUT: f64 = 60.0;
@@ -134,8 +134,8 @@ impl TlsConnection {
         let context = if settings.context.is_truthy()? {
             settings.context
         } else {
-            let sslproto = py.import(intern!(py, "asyncio.sslproto"))?;
-            sslproto.call_method1(intern!(py, "_create_transport_context"), (server_side, &hostname))?
+            let sslproto = py.import(name!(py, "asyncio.sslproto"))?;
+            sslproto.call_method1(name!(py, "_create_transport_context"), (server_side, &hostname))?
         };
         let inner = Inner {
             core: TlsCore::new(settings.connected),

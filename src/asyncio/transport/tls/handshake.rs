@@ -4,7 +4,6 @@
 //! layer. It ends in one of three ways: done, failed, or cut short by the end of the stream.
 
 use pyo3::exceptions::{PyConnectionAbortedError, PyConnectionResetError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -15,6 +14,8 @@ use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::tls::record_layer::{RecordLayer, Step};
 use crate::py::call;
 use crate::py::imports::imports;
+use crate::py::names::name;
+use crate::py::objects;
 
 impl TlsConnection {
     pub fn start_handshake(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -34,10 +35,10 @@ impl TlsConnection {
         let event_loop = this.event_loop.bind(py);
         if event_loop.get().is_debug() {
             this.inner.with(py, |inner| inner.handshake_started = Some(LoopCore::now()));
-            imports(py)?.logger.bind(py).call_method1(intern!(py, "debug"), ("%r starts SSL handshake", slf))?;
+            imports(py)?.logger.bind(py).call_method1(name!(py, "debug"), ("%r starts SSL handshake", slf))?;
         }
-        let check = slf.getattr(intern!(py, "_check_handshake_timeout"))?;
-        let timer = event_loop.call_method1(intern!(py, "call_later"), (&this.handshake_timeout, check))?.unbind();
+        let check = slf.getattr(name!(py, "_check_handshake_timeout"))?;
+        let timer = event_loop.call_method1(name!(py, "call_later"), (&this.handshake_timeout, check))?.unbind();
         this.inner.with(py, |inner| inner.handshake_timer = Some(timer));
         Self::do_handshake(slf)
     }
@@ -80,14 +81,14 @@ impl TlsConnection {
         if let Some(started) = started {
             let duration_ms = (LoopCore::now() - started) * 1e3;
             let arguments = ("%r: SSL handshake took %.1f ms", slf, duration_ms);
-            imports(py)?.logger.bind(py).call_method1(intern!(py, "debug"), arguments)?;
+            imports(py)?.logger.bind(py).call_method1(name!(py, "debug"), arguments)?;
         }
         let _previous = this.inner.with(py, |inner| inner.extra.replace(extra.unbind()));
         let told = this.inner.with(py, |inner| !inner.core.tell_connected());
         if !told {
             if let (Some(protocol), Some(transport)) = (this.protocol_object(py), this.transport_object(py)) {
                 let transport = transport.bind(py).as_any();
-                call::call_method1(py, &protocol, intern!(py, "connection_made").as_unbound(), transport)?;
+                call::call_method1(py, &protocol, name!(py, "connection_made").as_unbound(), transport)?;
             }
         }
         this.wake_waiter(py, None)?;
@@ -98,17 +99,17 @@ impl TlsConnection {
     fn describe<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         let py = slf.py();
         let object = slf.get().layer.object().bind(py);
-        let extra = PyDict::new(py);
+        let extra = objects::dict(py)?;
         for (key, method) in [
-            (intern!(py, "peercert"), intern!(py, "getpeercert")),
-            (intern!(py, "cipher"), intern!(py, "cipher")),
-            (intern!(py, "compression"), intern!(py, "compression")),
+            (name!(py, "peercert"), name!(py, "getpeercert")),
+            (name!(py, "cipher"), name!(py, "cipher")),
+            (name!(py, "compression"), name!(py, "compression")),
         ] {
             extra.set_item(key, object.call_method0(method)?)?;
         }
-        extra.set_item(intern!(py, "ssl_object"), object)?;
+        extra.set_item(name!(py, "ssl_object"), object)?;
         // The kernel has no part in it: records are made here.
-        extra.set_item(intern!(py, "ktls"), false)?;
+        extra.set_item(name!(py, "ktls"), false)?;
         Ok(extra)
     }
 
@@ -144,12 +145,12 @@ impl TlsConnection {
         }
         let Some(waiter) = self.inner.with(py, |inner| inner.waiter.take()) else { return Ok(()) };
         let waiter = waiter.bind(py);
-        if waiter.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+        if waiter.call_method0(name!(py, "cancelled"))?.is_truthy()? {
             return Ok(());
         }
         match exception {
-            Some(exception) => waiter.call_method1(intern!(py, "set_exception"), (exception,)),
-            None => waiter.call_method1(intern!(py, "set_result"), (py.None(),)),
+            Some(exception) => waiter.call_method1(name!(py, "set_exception"), (exception,)),
+            None => waiter.call_method1(name!(py, "set_result"), (py.None(),)),
         }
         .map(drop)
     }

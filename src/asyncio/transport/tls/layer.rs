@@ -11,14 +11,15 @@ use std::mem::MaybeUninit;
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 
 use crate::engine::sys::openssl::{Failure, Session};
 use crate::engine::tls::record_layer::{Read, RecordLayer, Step, Write};
 use crate::py::buffer::{lent_to_read, lent_to_write};
+use crate::py::names::name;
+use crate::py::objects;
 use crate::py::{call, ssl};
 
 /// What the fallback asks an object of the program's for: one record. More would be allocated, and given back, each time.
@@ -70,14 +71,14 @@ pub struct Names {
 pub fn names(py: Python<'_>) -> PyResult<&'static Names> {
     static NAMES: PyOnceLock<Names> = PyOnceLock::new();
     NAMES.get_or_try_init(py, || {
-        let ssl = py.import(intern!(py, "ssl"))?;
+        let ssl = py.import(name!(py, "ssl"))?;
         let name = |name: &str| ssl.getattr(name).map(Bound::unbind);
         Ok(Names {
             memory_bio: name("MemoryBIO")?,
             object_class: name("SSLObject")?,
             want_read: name("SSLWantReadError")?,
             syscall: name("SSLSyscallError")?,
-            transport: py.import(intern!(py, "asyncio.sslproto"))?.getattr("_SSLProtocolTransport")?.unbind(),
+            transport: py.import(name!(py, "asyncio.sslproto"))?.getattr("_SSLProtocolTransport")?.unbind(),
             error: name("SSLError")?,
             certificate_error: name("CertificateError")?,
         })
@@ -96,10 +97,10 @@ impl Layer {
         let names = names(py)?;
         let memory_bio = names.memory_bio.bind(py);
         let (incoming, outgoing) = (memory_bio.call0()?, memory_bio.call0()?);
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "server_side"), server_side)?;
-        keywords.set_item(intern!(py, "server_hostname"), server_hostname)?;
-        let wrap_bio = context.getattr(intern!(py, "wrap_bio"))?;
+        let keywords = objects::dict(py)?;
+        keywords.set_item(name!(py, "server_side"), server_side)?;
+        keywords.set_item(name!(py, "server_hostname"), server_hostname)?;
+        let wrap_bio = context.getattr(name!(py, "wrap_bio"))?;
         let bios = PyTuple::new(py, [&incoming, &outgoing])?;
         let object = call::call_with_keywords(&wrap_bio, &bios, &keywords)?;
         Ok(match ssl::session(&object) {
@@ -216,7 +217,7 @@ impl<'py> Attached<'_, 'py> {
         match self.0 {
             Layer::Direct { session, .. } => Ok(Records::Built(session.take_outgoing(Vec::new()))),
             Layer::Fallback { outgoing, .. } => {
-                let data = call::call_method0(self.1, outgoing, intern!(self.1, "read").as_unbound())?;
+                let data = call::call_method0(self.1, outgoing, name!(self.1, "read").as_unbound())?;
                 Ok(Records::Bytes(data.cast_into()?))
             }
         }
@@ -233,7 +234,8 @@ impl<'py> Attached<'_, 'py> {
 
     fn pending(&self, bio: &Py<PyAny>) -> usize {
         let py = self.1;
-        bio.bind(py).getattr(intern!(py, "pending")).and_then(|it| it.extract()).unwrap_or_default()
+        let pending = || bio.bind(py).getattr(name!(py, "pending"))?.extract();
+        pending().unwrap_or_default()
     }
 
     #[inline]
@@ -261,8 +263,8 @@ fn ssl_error(py: Python<'_>, reason: Option<String>, line: &str) -> PyResult<PyE
     };
     let name = reason.to_uppercase().replace([' ', '-', '/'], "_");
     let error = class.call1((SSL_ERROR_SSL, format!("[SSL: {name}] {reason}{line}")))?;
-    error.setattr(intern!(py, "library"), intern!(py, "SSL"))?;
-    error.setattr(intern!(py, "reason"), name)?;
+    error.setattr(name!(py, "library"), name!(py, "SSL"))?;
+    error.setattr(name!(py, "reason"), name)?;
     Ok(PyErr::from_value(error))
 }
 
@@ -295,7 +297,7 @@ impl RecordLayer for Attached<'_, '_> {
             }
             Layer::Fallback { incoming, .. } => {
                 viewed(py, ciphertext, true, |ciphertext| {
-                    call::call_method1(py, incoming, intern!(py, "write").as_unbound(), ciphertext)
+                    call::call_method1(py, incoming, name!(py, "write").as_unbound(), ciphertext)
                 })?;
                 Ok(body())
             }
@@ -320,7 +322,7 @@ impl RecordLayer for Attached<'_, '_> {
     }
 
     fn handshake(&self) -> PyResult<Step> {
-        let name = intern!(self.1, "do_handshake");
+        let name = name!(self.1, "do_handshake");
         match self.0 {
             Layer::Direct { session, object, native } => match self.exclusively(native, || session.handshake()) {
                 Ok(Step::WantsMore) => Ok(Step::WantsMore),
@@ -337,7 +339,7 @@ impl RecordLayer for Attached<'_, '_> {
     #[inline]
     fn read(&self, into: &mut [MaybeUninit<u8>]) -> PyResult<Read> {
         let py = self.1;
-        let name = intern!(py, "read");
+        let name = name!(py, "read");
         match self.0 {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.read(into))
@@ -354,7 +356,7 @@ impl RecordLayer for Attached<'_, '_> {
                 }
             }
             Layer::Fallback { object, .. } => {
-                let wanted = into.len().min(FALLBACK_READ).into_pyobject(py)?.into_any();
+                let wanted = objects::count(py, into.len().min(FALLBACK_READ) as u64)?;
                 let Some(data) = self.ask(object, name, Some(wanted))? else { return Ok(Read::WantsMore) };
                 let data = data.cast::<PyBytes>()?.as_bytes();
                 if data.is_empty() {
@@ -371,7 +373,7 @@ impl RecordLayer for Attached<'_, '_> {
     #[inline]
     fn write(&self, plaintext: &[u8]) -> PyResult<Write> {
         let py = self.1;
-        let name = intern!(py, "write");
+        let name = name!(py, "write");
         match self.0 {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.write(plaintext))
@@ -387,14 +389,15 @@ impl RecordLayer for Attached<'_, '_> {
     }
 
     fn shutdown(&self) -> PyResult<Step> {
-        let name = intern!(self.1, "unwrap");
+        let name = name!(self.1, "unwrap");
+        let read = name!(self.1, "read");
         match self.0 {
             Layer::Direct { session, object, native } => self
                 .exclusively(native, || session.shutdown())
                 // A second shutdown would fail for another reason: that the first one did.
                 .map_err(|failure| {
                     let one = PyInt::new(self.1, 1).into_any();
-                    self.error(session, failure, object, intern!(self.1, "read"), Some(one))
+                    self.error(session, failure, object, read, Some(one))
                 }),
             Layer::Fallback { object, .. } => self.ask(object, name, None).map(step),
         }

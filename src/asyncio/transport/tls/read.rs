@@ -5,9 +5,7 @@
 //! transport below is paused.
 
 use pyo3::exceptions::{PyException, PyRuntimeError};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use super::buffers::PLAINTEXT_BYTES;
 use super::connection::TlsConnection;
@@ -21,6 +19,8 @@ use crate::engine::tls::{Drive, EofAction, State};
 use crate::py::buffer::{bytes_filled_by, Data, WritableBuffer};
 use crate::py::call;
 use crate::py::imports::imports;
+use crate::py::names::name;
+use crate::py::objects;
 
 /// What `data_received` gets at once, in bytes; as asyncio's.
 const LARGEST_DATA: usize = 256 * 1024;
@@ -137,9 +137,9 @@ impl TlsConnection {
             stop = stopped;
             count
         });
-        let data = (!plaintext.is_empty()).then(|| PyBytes::new(py, plaintext).into_any());
+        let data = (!plaintext.is_empty()).then(|| objects::bytes(py, plaintext)).transpose();
         buffers.with(py, |buffers| buffers.return_plaintext(scratch));
-        Ok((data, stop))
+        Ok((data?, stop))
     }
 
     fn read_into_buffer(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -147,7 +147,7 @@ impl TlsConnection {
         let this = slf.get();
         let imports = imports(py)?;
         let Some(protocol) = this.protocol_object(py) else { return Ok(()) };
-        let hint = this.records(py).unread().into_pyobject(py)?.into_any();
+        let hint = objects::count(py, this.records(py).unread() as u64)?;
         let buffer = call::call_method1(py, &protocol, &imports.get_buffer, &hint)?;
         if buffer.len()? == 0 {
             return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
@@ -158,10 +158,10 @@ impl TlsConnection {
         if matches!(stop, Stop::Full) {
             this.inner.with(py, |inner| inner.core.read_stopped_early());
             // The next buffer is asked for in the next turn: the protocol has to empty this one first.
-            LoopCore::schedule(this.event_loop.bind(py), slf.getattr(intern!(py, "_do_read"))?, None, None)?;
+            LoopCore::schedule(this.event_loop.bind(py), slf.getattr(name!(py, "_do_read"))?, None, None)?;
         }
         if count > 0 {
-            let count = count.into_pyobject(py)?.into_any();
+            let count = objects::count(py, count as u64)?;
             call::call_method1(py, &protocol, &imports.buffer_updated, &count)?;
         }
         match stop {
@@ -185,13 +185,13 @@ impl TlsConnection {
             return Ok(());
         }
         let Some(protocol) = this.protocol_object(py) else { return Ok(()) };
-        let outcome = call::call_method0(py, &protocol, intern!(py, "eof_received").as_unbound())
+        let outcome = call::call_method0(py, &protocol, name!(py, "eof_received").as_unbound())
             .and_then(|answer| answer.is_truthy());
         match outcome {
             Ok(false) => Ok(()),
             Ok(true) => {
                 let text = "returning true from eof_received() has no effect when using ssl";
-                imports(py)?.logger.bind(py).call_method1(intern!(py, "warning"), (text,)).map(drop)
+                imports(py)?.logger.bind(py).call_method1(name!(py, "warning"), (text,)).map(drop)
             }
             Err(error) if ends_the_run(py, &error) => Err(error),
             Err(error) => Self::fatal_error(slf, error, "Error calling eof_received()"),
@@ -203,7 +203,7 @@ impl TlsConnection {
         let py = slf.py();
         let this = slf.get();
         if this.event_loop.get().is_debug() {
-            imports(py)?.logger.bind(py).call_method1(intern!(py, "debug"), ("%r received EOF", slf))?;
+            imports(py)?.logger.bind(py).call_method1(name!(py, "debug"), ("%r received EOF", slf))?;
         }
         let action = this.inner.with(py, |inner| inner.core.read_eof());
         let outcome = match action {
@@ -218,7 +218,7 @@ impl TlsConnection {
             Ok(()) => Ok(this.inner.with(py, |inner| inner.core.flush_waits())),
             Err(error) => {
                 if let Some(lower) = this.lower(py) {
-                    lower.bind(py).call_method0(intern!(py, "close"))?;
+                    lower.bind(py).call_method0(name!(py, "close"))?;
                 }
                 Err(error)
             }
@@ -233,7 +233,7 @@ impl TlsConnection {
         let py = slf.py();
         let this = slf.get();
         if this.inner.with(py, |inner| inner.core.resume_reading()) {
-            LoopCore::schedule(this.event_loop.bind(py), slf.getattr(intern!(py, "_do_read"))?, None, None)?;
+            LoopCore::schedule(this.event_loop.bind(py), slf.getattr(name!(py, "_do_read"))?, None, None)?;
         }
         Ok(())
     }
@@ -246,8 +246,8 @@ impl TlsConnection {
         let action = this.inner.with(py, |inner| inner.read_marks.note(unread));
         let name = match action {
             FlowAction::Nothing => return Ok(()),
-            FlowAction::Pause => intern!(py, "pause_reading"),
-            FlowAction::Resume => intern!(py, "resume_reading"),
+            FlowAction::Pause => name!(py, "pause_reading"),
+            FlowAction::Resume => name!(py, "resume_reading"),
         };
         match this.lower(py) {
             Some(lower) => lower.bind(py).call_method0(name).map(drop),

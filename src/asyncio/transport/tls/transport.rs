@@ -9,9 +9,8 @@ use std::sync::OnceLock;
 
 use pyo3::exceptions::{PyNotImplementedError, PyResourceWarning, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyType};
+use pyo3::types::{PyBytes, PyType};
 use pyo3::{ffi, Borrowed};
 
 use super::connection::TlsConnection;
@@ -23,6 +22,8 @@ use crate::engine::tls::State;
 use crate::py::class::{new_with_dict, Finalize};
 use crate::py::imports::imports;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
+use crate::py::names::name;
+use crate::py::objects;
 
 /// See the module's documentation.
 #[pyclass(frozen, weakref, dict, module = "ironloop._native")]
@@ -81,12 +82,12 @@ impl TlsTransport {
                 return Ok(value);
             }
         }
-        if name.eq(intern!(py, "sslcontext"))? {
+        if name.eq(name!(py, "sslcontext"))? {
             return Ok(connection.context.bind(py).clone());
         }
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
         match lower {
-            Some(lower) => lower.bind(py).call_method1(intern!(py, "get_extra_info"), (name, default)),
+            Some(lower) => lower.bind(py).call_method1(name!(py, "get_extra_info"), (name, default)),
             None => Ok(default),
         }
     }
@@ -107,7 +108,7 @@ impl TlsTransport {
             return Ok(true);
         }
         match self.connection.get().lower(py) {
-            Some(lower) => lower.bind(py).call_method0(intern!(py, "is_closing"))?.is_truthy(),
+            Some(lower) => lower.bind(py).call_method0(name!(py, "is_closing"))?.is_truthy(),
             None => Ok(false),
         }
     }
@@ -239,7 +240,7 @@ impl TlsTransport {
             let lower = inner.lower.as_ref().map(|lower| lower.clone_ref(py));
             (inner.core.state(), inner.lost, inner.core.is_reading_paused(), extra, lower)
         });
-        let cipher = extra.map(|extra| extra.bind(py).get_item(intern!(py, "cipher"))).transpose()?.flatten();
+        let cipher = extra.map(|extra| extra.bind(py).get_item(name!(py, "cipher"))).transpose()?.flatten();
         // (name, version of the protocol, bits)
         let version = match cipher.filter(|cipher| !cipher.is_none()) {
             Some(cipher) => format!(" {}", cipher.get_item(1)?),
@@ -292,12 +293,12 @@ impl Finalize for TlsTransport {
             return Ok(());
         }
         let py = slf.py();
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "source"), slf)?;
+        let keywords = objects::dict(py)?;
+        keywords.set_item(name!(py, "source"), slf)?;
         let message = format!("unclosed transport {}", slf.as_any().repr()?);
-        let warnings = py.import(intern!(py, "warnings"))?;
+        let warnings = py.import(name!(py, "warnings"))?;
         warnings
-            .call_method(intern!(py, "warn"), (message, py.get_type::<PyResourceWarning>()), Some(&keywords))
+            .call_method(name!(py, "warn"), (message, py.get_type::<PyResourceWarning>()), Some(&keywords))
             .map(drop)
     }
 

@@ -10,7 +10,6 @@
 //! cache; what the transport below has no room for stays plaintext, which costs no memory if it is a `bytes` object.
 
 use pyo3::exceptions::{PyException, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::Borrowed;
@@ -25,6 +24,7 @@ use crate::engine::tls::pump::{encrypt, encrypt_queue};
 use crate::engine::tls::record_layer::RecordLayer;
 use crate::engine::tls::State;
 use crate::py::buffer::Data;
+use crate::py::names::name;
 
 /// Pieces of `writelines` that together fit into one record become one.
 const LARGEST_RECORD: usize = 16 * 1024;
@@ -231,7 +231,7 @@ impl TlsConnection {
                     Records::Built(data) => PyBytes::new(py, &data),
                     Records::Bytes(data) => data,
                 };
-                transport.bind(py).call_method1(intern!(py, "write"), (data,)).map(drop)
+                transport.bind(py).call_method1(name!(py, "write"), (data,)).map(drop)
             }
         }
     }

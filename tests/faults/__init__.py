@@ -1,0 +1,1 @@
+"""What must happen when system calls fail; for builds with the feature `faults` (tests/sanitize.sh faults)."""
