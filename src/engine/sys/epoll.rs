@@ -7,7 +7,17 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::eventfd::EventFd;
 use super::{attempt, check, faults, Error, Result};
+
+/// The masks of registrations and events.
+pub const IN: u32 = libc::EPOLLIN as u32;
+pub const PRI: u32 = libc::EPOLLPRI as u32;
+pub const OUT: u32 = libc::EPOLLOUT as u32;
+pub const ERR: u32 = libc::EPOLLERR as u32;
+pub const HUP: u32 = libc::EPOLLHUP as u32;
+pub const RDHUP: u32 = libc::EPOLLRDHUP as u32;
+pub const ET: u32 = libc::EPOLLET as u32;
 
 /// epoll_pwait2 answered ENOSYS (an old kernel) or EPERM (a seccomp filter): wait in milliseconds.
 static PWAIT2_MISSING: AtomicBool = AtomicBool::new(false);
@@ -47,9 +57,9 @@ impl EventBuffer {
 }
 
 /// An epoll instance.
-pub struct Epoll(OwnedFd);
+pub struct Poller(OwnedFd);
 
-impl Epoll {
+impl Poller {
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
     pub fn new() -> Result<Self> {
@@ -83,6 +93,16 @@ impl Epoll {
         check("epoll_ctl", unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &raw mut event) })?;
         faults::registered(self.0.as_raw_fd(), fd, data, events);
         Ok(())
+    }
+
+    /// What ends a wait from another thread, each time; its events carry `data`.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub fn signal(&self, data: u64) -> Result<Signal> {
+        let signal = EventFd::new()?;
+        self.add(signal.as_raw_fd(), data, IN | ET)?;
+        Ok(signal)
     }
 
     /// Waits up to `timeout_ns`; 0 looks and does not wait, `None` waits for ever.
@@ -144,8 +164,20 @@ impl Epoll {
     }
 }
 
-impl AsRawFd for Epoll {
+impl AsRawFd for Poller {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+/// See `Poller::signal`.
+pub type Signal = EventFd;
+
+/// Has edge-triggered registrations report once more what is ready.
+pub fn arm_again(epoll: RawFd, fd: RawFd, data: u64, events: u32) {
+    if events & ET != 0 {
+        let mut event = libc::epoll_event { events, u64: data };
+        // SAFETY: the event is valid for the call. ENOENT and EBADF, if the descriptor is another one by now, are as well.
+        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_MOD, fd, &raw mut event) };
     }
 }
