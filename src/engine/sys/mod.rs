@@ -20,6 +20,8 @@ mod eventfd;
 pub mod kqueue;
 #[cfg(target_os = "macos")]
 mod macos;
+#[cfg(any(target_os = "macos", test))]
+mod portable;
 
 use std::os::fd::RawFd;
 
