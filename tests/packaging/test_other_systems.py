@@ -1,4 +1,4 @@
-"""Systems that ironloop is not written for, or was never run on: whoever installs it there is told so, and what to do."""
+"""Systems that ironloop is not written for, or never ran on: whoever installs it there is told so, and what to do."""
 
 from __future__ import annotations
 
