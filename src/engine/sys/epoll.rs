@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::eventfd::EventFd;
+use super::events::Events;
 use super::{attempt, check, faults, Error, Result};
 
 /// The masks of registrations and events.
@@ -23,27 +24,11 @@ pub const ET: u32 = libc::EPOLLET as u32;
 static PWAIT2_MISSING: AtomicBool = AtomicBool::new(false);
 
 /// Where a wait puts its events.
-pub struct EventBuffer {
-    events: Vec<libc::epoll_event>,
-    length: usize,
-}
+pub type EventBuffer = Events<libc::epoll_event>;
 
 impl EventBuffer {
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { events: vec![libc::epoll_event { events: 0, u64: 0 }; capacity.max(1)], length: 0 }
-    }
-
-    /// How many events the last wait brought.
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    pub fn clear(&mut self) {
-        self.length = 0;
+        Self::filled_with(libc::epoll_event { events: 0, u64: 0 }, capacity)
     }
 
     /// The data given at registration, and the kernel's event mask.
@@ -51,7 +36,7 @@ impl EventBuffer {
     /// # Panics
     /// When `index` is not below `len()`.
     pub fn get(&self, index: usize) -> (u64, u32) {
-        let event = self.events[..self.length][index];
+        let event = self.memory[..self.length][index];
         (event.u64, event.events)
     }
 }
@@ -134,8 +119,8 @@ impl Poller {
                 libc::syscall(
                     libc::SYS_epoll_pwait2,
                     self.0.as_raw_fd(),
-                    buffer.events.as_mut_ptr(),
-                    buffer.events.len() as libc::c_int,
+                    buffer.memory.as_mut_ptr(),
+                    buffer.memory.len() as libc::c_int,
                     &raw const timeout,
                     std::ptr::null::<libc::sigset_t>(),
                     0,
@@ -156,8 +141,8 @@ impl Poller {
         unsafe {
             libc::epoll_wait(
                 self.0.as_raw_fd(),
-                buffer.events.as_mut_ptr(),
-                buffer.events.len() as libc::c_int,
+                buffer.memory.as_mut_ptr(),
+                buffer.memory.len() as libc::c_int,
                 milliseconds,
             )
         }

@@ -15,6 +15,7 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::{process, ptr};
 
+use super::events::Events;
 use super::{attempt, check, faults, Error, Result};
 
 /// The masks of registrations and events; the numbers mean nothing to the kernel.
@@ -30,30 +31,14 @@ pub const ET: u32 = 1 << 31;
 const LONGEST_WAIT_SECONDS: u64 = 365 * 24 * 60 * 60;
 
 /// Where a wait puts its events.
-pub struct EventBuffer {
-    events: Vec<libc::kevent>,
-    length: usize,
-}
+pub type EventBuffer = Events<libc::kevent>;
 
 // SAFETY: `udata`, a pointer to the kernel, is a number here.
 unsafe impl Send for EventBuffer {}
 
 impl EventBuffer {
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { events: vec![change(0, 0, 0, 0); capacity.max(1)], length: 0 }
-    }
-
-    /// How many events the last wait brought.
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    pub fn clear(&mut self) {
-        self.length = 0;
+        Self::filled_with(change(0, 0, 0, 0), capacity)
     }
 
     /// The data given at registration, and what the descriptor is ready for.
@@ -61,7 +46,7 @@ impl EventBuffer {
     /// # Panics
     /// When `index` is not below `len()`.
     pub fn get(&self, index: usize) -> (u64, u32) {
-        let event = &self.events[..self.length][index];
+        let event = &self.memory[..self.length][index];
         (event.udata as u64, readiness(event.filter, event.flags, event.fflags))
     }
 }
@@ -173,8 +158,8 @@ impl Poller {
                 self.0.fd,
                 ptr::null(),
                 0,
-                buffer.events.as_mut_ptr(),
-                libc::c_int::try_from(buffer.events.len()).unwrap_or(libc::c_int::MAX),
+                buffer.memory.as_mut_ptr(),
+                libc::c_int::try_from(buffer.memory.len()).unwrap_or(libc::c_int::MAX),
                 timeout.as_ref().map_or(ptr::null(), ptr::from_ref),
             )
         })?;

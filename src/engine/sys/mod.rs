@@ -6,6 +6,7 @@
 pub mod addr;
 pub mod clock;
 pub mod datagram;
+pub mod events;
 pub mod faults;
 pub mod file;
 pub mod openssl;
