@@ -62,7 +62,7 @@ CHILDREN = {
         os._exit(7)
     """,
     "runs a loop of its own": """
-        asyncio._set_running_loop(None)
+        assert asyncio._get_running_loop() is None
         async def child():
             server, reader, writer = await busy(**OPTIONS)
             await ask(reader, writer)
@@ -76,13 +76,21 @@ CHILDREN = {
         own.close()
         os._exit(7)
     """,
+    # What follows harms the parent on CPython's loop: the child's removals reach the epoll instance of both.
+    "exits as Python does": "kept.clear(); sys.exit(7)",
+    "closes what it has inherited": "[end.close() for end in (writer, server, *kept)]; os._exit(7)",
+    "aborts what it has inherited": "[end.abort() for end in (writer.transport, *kept)]; server.close(); os._exit(7)",
+    "finishes writing": "OPTIONS or writer.write_eof(); os._exit(7)",
 }
+ONLY_OURS = list(CHILDREN)[4:]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", ["", TLS], ids=["tcp", "tls"])
 @pytest.mark.parametrize("what", CHILDREN)
 def test_a_forked_child_does_not_disturb_the_connections_of_the_parent(loop_name, what, options):
+    if loop_name == "asyncio" and what in ONLY_OURS:
+        pytest.skip("the connections of the parent end")
     child = textwrap.indent(textwrap.dedent(CHILDREN[what]).strip(), " " * 12)
     done = run_program(
         f"""
@@ -99,10 +107,13 @@ async def main():
     loop.call_later(0.01, timer.set_result, None)
     children = []
     for _ in range(3):
+        for piece in [b"in", b" pieces", b"\\n"]:
+            writer.write(piece)
         pid = os.fork()
         if not pid:
 {child}
         children.append(pid)
+        assert await reader.readline() == b"in pieces\\n"
         await ask(reader, writer)
     assert await loop.run_in_executor(None, lambda: [reap(pid) for pid in children]) == [7, 7, 7]
     await timer
@@ -123,6 +134,143 @@ loop.close()
         timeout=40,
     )
     assert (done.returncode, done.stdout) == (0, "unharmed\n"), done.stderr
+
+
+#: A loop that waits for what `theirs` sends; it is called where the program forks.
+WAITING = """
+import asyncio, os, signal, socket, threading
+ours, theirs = socket.socketpair()
+seen = []
+
+def receive():
+    seen.append(ours.recv(10))
+    loop.stop()
+
+loop = NEW()
+loop.add_reader(ours, receive)
+"""
+
+
+def run_waiting(loop_name: str, body: str) -> str:
+    done = run_program(WAITING.replace("NEW()", NEW_LOOP[loop_name]) + textwrap.dedent(body), timeout=40)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_forked_child_may_run_a_loop_that_was_made_for_it(loop_name):
+    """As a program does that forks to become a daemon."""
+    output = run_waiting(
+        loop_name,
+        """
+        child = os.fork()
+        if not child:
+            other = socket.socketpair()
+            loop.add_reader(other[0], loop.stop)
+            other[1].send(b"x")
+            loop.run_forever()
+            loop.remove_reader(other[0])
+            theirs.send(b"hello")
+            loop.run_forever()
+            assert seen == [b"hello"]
+            loop.run_until_complete(asyncio.sleep(0.001))
+            loop.call_later(0.01, loop.call_soon_threadsafe, loop.stop)
+            loop.run_forever()
+            loop.close()
+            assert loop.is_closed()
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        ours.close()
+        theirs.close()
+        loop.close()
+        print("ended")
+        """,
+    )
+    assert output == "ended\n"
+
+
+def test_a_forked_child_that_runs_the_loop_and_closes_it_does_not_disturb_the_parent(loop_name):
+    if loop_name == "asyncio":
+        pytest.skip("what the child removes is removed for both")
+    output = run_waiting(
+        loop_name,
+        """
+        child = os.fork()
+        if not child:
+            loop.run_until_complete(asyncio.sleep(0))
+            assert loop.remove_reader(ours)
+            loop.close()
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        theirs.send(b"hello")
+        loop.run_forever()
+        print(seen)
+        loop.close()
+        ours.close()
+        theirs.close()
+        """,
+    )
+    assert output == "[b'hello']\n"
+
+
+def test_a_forked_child_goes_on_with_the_callback_and_the_loop(loop_name):
+    """Parent and child get what is theirs: a timer each, and what each sends to itself."""
+    if loop_name == "asyncio":
+        pytest.skip("what the child registers wakes the parent, too")
+    output = run_waiting(
+        loop_name,
+        """
+        async def main():
+            child = os.fork()
+            asyncio._set_running_loop(loop)
+            loop.remove_reader(ours)
+            mine, other = socket.socketpair()
+            with mine, other:
+                other.send(b"x")
+                mine.setblocking(False)
+                assert await asyncio.wait_for(loop.sock_recv(mine, 1), 30) == b"x"
+                await asyncio.sleep(0.001)
+                if not child:
+                    os._exit(7)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+                other.send(b"y")
+                assert await asyncio.wait_for(loop.sock_recv(mine, 1), 30) == b"y"
+        loop.run_until_complete(main())
+        loop.close()
+        ours.close()
+        theirs.close()
+        print("ended")
+        """,
+    )
+    assert output == "ended\n"
+
+
+def test_a_signal_for_a_child_that_runs_an_inherited_loop_is_not_seen_by_the_parent(loop_name):
+    if loop_name == "asyncio":
+        pytest.skip("both have the same self-pipe")
+    output = run_waiting(
+        loop_name,
+        """
+        parent = os.getpid()
+
+        def handle():
+            os.getpid() == parent or os._exit(7)
+            print("in the parent")
+
+        loop.add_signal_handler(signal.SIGUSR1, handle)
+        child = os.fork()
+        if not child:
+            loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+            loop.run_forever()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        theirs.send(b"hello")
+        loop.run_forever()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        ours.close()
+        theirs.close()
+        """,
+    )
+    assert output == ""
 
 
 WORK = """

@@ -164,6 +164,12 @@ impl LoopCore {
         self.close_core(py);
     }
 
+    /// Gives a loop that this process got by a fork a reactor of its own. False: it has one already.
+    fn _leave_parent(&self, py: Python<'_>) -> PyResult<bool> {
+        let inherited = self.is_inherited(py);
+        self.own_reactor(py).map(|()| inherited)
+    }
+
     /// The number of the reactor's own descriptor, -1 once closed.
     fn _reactor_fileno(&self, py: Python<'_>) -> RawFd {
         self.state(py, |state| state.sources.reactor.as_ref().map_or(-1, |reactor| reactor.as_raw_fd()))

@@ -14,6 +14,7 @@ mod completions;
 mod create_task_doc;
 pub mod discarded;
 pub mod executor;
+mod forked;
 mod inbox;
 mod inspect;
 pub mod methods;

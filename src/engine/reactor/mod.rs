@@ -5,7 +5,8 @@
 //! * `Trigger::Edge`: one event per change, the owner remembers what it has not consumed;
 //! * `Trigger::Level`: an event in every wait for as long as the descriptor is ready;
 //! * the end of the read side and errors are always reported;
-//! * an event may be about a registration that has ended: tokens have generations to tell.
+//! * an event may be about a registration that has ended: tokens have generations to tell;
+//! * after a fork it is the parent's: in the child registrations are left as they are, see `is_inherited`.
 //!
 //! The reactor may be waited on by one thread at a time; registering is possible meanwhile.
 
@@ -18,6 +19,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use self::registry::Token;
 use self::waker::Waker;
 use super::sys::epoll::{Epoll, EventBuffer};
+use super::sys::process;
 use super::Result;
 
 /// What a registration waits for.
@@ -128,13 +130,14 @@ fn mask(interest: Interest, trigger: Trigger) -> u32 {
 pub struct Reactor {
     epoll: Epoll,
     waker: Waker,
+    made_in: u32,
 }
 
 impl Reactor {
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
     pub fn new() -> Result<Self> {
-        let reactor = Self { epoll: Epoll::new()?, waker: Waker::new()? };
+        let reactor = Self { epoll: Epoll::new()?, waker: Waker::new()?, made_in: process::generation() };
         reactor.register(reactor.waker.as_raw_fd(), Token::WAKER, Interest::READ, Trigger::Edge)?;
         Ok(reactor)
     }
@@ -157,6 +160,13 @@ impl Reactor {
     /// ENOENT when there is none, EBADF.
     pub fn deregister(&self, fd: RawFd) -> Result<()> {
         self.epoll.delete(fd)
+    }
+
+    /// Whether this process got it by a fork: the parent goes on with the same epoll instance, and what is changed there
+    /// changes for both.
+    #[inline]
+    pub fn is_inherited(&self) -> bool {
+        self.made_in != process::current()
     }
 
     /// Waits for events, up to `timeout_ns`; 0 looks and does not wait, `None` waits for ever.

@@ -11,6 +11,7 @@ pub mod eventfd;
 pub mod faults;
 pub mod file;
 pub mod openssl;
+pub mod process;
 pub mod socket;
 pub mod ticks;
 
