@@ -402,15 +402,15 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
                     lost.result()
                 return cast(int, await sending)
             finally:
-                if not sending.done():
-                    sending.cancel()
-                    await asyncio.wait([sending])
-                lost.cancel()
-                transport._take_descriptor_back()
-                # What came together with a cancellation, or with each other, is seen, too.
-                for ended in (sending, lost):
-                    if not ended.cancelled():
-                        ended.exception()
+                try:
+                    await _cancel_and_wait(sending)
+                finally:
+                    lost.cancel()
+                    transport._take_descriptor_back()
+                    # What came together with a cancellation, or with each other, is seen, too.
+                    for ended in (sending, lost):
+                        if not ended.cancelled():
+                            ended.exception()
         finally:
             transport._reset_empty_waiter()
             if was_reading:
@@ -440,6 +440,22 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
             ssl_shutdown_timeout,
             context=context,
         )
+
+
+async def _cancel_and_wait(task: asyncio.Future[Any]) -> None:
+    """Cancel a task and wait for its end; a cancellation of the caller that comes meanwhile is raised only then."""
+    interrupted: asyncio.CancelledError | None = None
+    while not task.done():
+        task.cancel()
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            interrupted = error
+    try:
+        if interrupted is not None:
+            raise interrupted
+    finally:
+        interrupted = None  # its traceback has this frame
 
 
 def new_event_loop() -> Loop:
