@@ -136,9 +136,9 @@ loop.close()
     assert (done.returncode, done.stdout) == (0, "unharmed\n"), done.stderr
 
 
-#: A loop that waits for what `theirs` sends; it is called where the program forks.
-WAITING = """
-import asyncio, os, signal, socket, threading
+#: A loop that waits for what `theirs` sends, and what a parent and its child do with it.
+FORKED = """
+import asyncio, os, signal, socket
 ours, theirs = socket.socketpair()
 seen = []
 
@@ -146,83 +146,79 @@ def receive():
     seen.append(ours.recv(10))
     loop.stop()
 
-loop = NEW()
+loop = {loop}
 loop.add_reader(ours, receive)
+{before}
+child = os.fork()
+if not child:
+{child}
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+{parent}
+loop.close()
+ours.close()
+theirs.close()
+print(seen)
 """
 
 
-def run_waiting(loop_name: str, body: str) -> str:
-    done = run_program(WAITING.replace("NEW()", NEW_LOOP[loop_name]) + textwrap.dedent(body), timeout=40)
+def run_forked(loop_name: str, child: str, parent: str = "", before: str = "") -> str:
+    """What the parent prints: what it has received."""
+    parts = {"before": before, "child": child, "parent": parent}
+    texts = {name: textwrap.dedent(text).strip() for name, text in parts.items()}
+    texts["child"] = textwrap.indent(texts["child"], "    ")
+    done = run_program(FORKED.format(loop=NEW_LOOP[loop_name], **texts), timeout=40)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_a_forked_child_may_run_a_loop_that_was_made_for_it(loop_name):
     """As a program does that forks to become a daemon."""
-    output = run_waiting(
-        loop_name,
-        """
-        child = os.fork()
-        if not child:
-            other = socket.socketpair()
-            loop.add_reader(other[0], loop.stop)
-            other[1].send(b"x")
-            loop.run_forever()
-            loop.remove_reader(other[0])
-            theirs.send(b"hello")
-            loop.run_forever()
-            assert seen == [b"hello"]
-            loop.run_until_complete(asyncio.sleep(0.001))
-            loop.call_later(0.01, loop.call_soon_threadsafe, loop.stop)
-            loop.run_forever()
-            loop.close()
-            assert loop.is_closed()
-            os._exit(7)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        ours.close()
-        theirs.close()
+    child = """
+        other = socket.socketpair()
+        loop.add_reader(other[0], loop.stop)
+        other[1].send(b"x")
+        loop.run_forever()
+        loop.remove_reader(other[0])
+        theirs.send(b"hello")
+        loop.run_forever()
+        assert seen == [b"hello"]
+        loop.run_until_complete(asyncio.sleep(0.001))
+        loop.call_later(0.01, loop.call_soon_threadsafe, loop.stop)
+        loop.run_forever()
         loop.close()
-        print("ended")
-        """,
-    )
-    assert output == "ended\n"
+        assert loop.is_closed()
+    """
+    assert run_forked(loop_name, child) == "[]\n"
 
 
 def test_a_forked_child_that_runs_the_loop_and_closes_it_does_not_disturb_the_parent(loop_name):
     if loop_name == "asyncio":
         pytest.skip("what the child removes is removed for both")
-    output = run_waiting(
-        loop_name,
-        """
-        child = os.fork()
-        if not child:
-            loop.run_until_complete(asyncio.sleep(0))
-            assert loop.remove_reader(ours)
-            loop.close()
-            os._exit(7)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    child = """
+        loop.run_until_complete(asyncio.sleep(0))
+        assert loop.remove_reader(ours)
+        loop.close()
+    """
+    parent = """
         theirs.send(b"hello")
         loop.run_forever()
-        print(seen)
-        loop.close()
-        ours.close()
-        theirs.close()
-        """,
-    )
-    assert output == "[b'hello']\n"
+    """
+    assert run_forked(loop_name, child, parent) == "[b'hello']\n"
 
 
 def test_a_forked_child_goes_on_with_the_callback_and_the_loop(loop_name):
     """Parent and child get what is theirs: a timer each, and what each sends to itself."""
     if loop_name == "asyncio":
         pytest.skip("what the child registers wakes the parent, too")
-    output = run_waiting(
-        loop_name,
-        """
+    done = run_program(
+        f"""
+        import asyncio, os, socket
+        loop = {NEW_LOOP[loop_name]}
+
         async def main():
             child = os.fork()
             asyncio._set_running_loop(loop)
-            loop.remove_reader(ours)
             mine, other = socket.socketpair()
             with mine, other:
                 other.send(b"x")
@@ -234,43 +230,38 @@ def test_a_forked_child_goes_on_with_the_callback_and_the_loop(loop_name):
                 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
                 other.send(b"y")
                 assert await asyncio.wait_for(loop.sock_recv(mine, 1), 30) == b"y"
+
         loop.run_until_complete(main())
         loop.close()
-        ours.close()
-        theirs.close()
         print("ended")
         """,
+        timeout=40,
     )
-    assert output == "ended\n"
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
 
 
 def test_a_signal_for_a_child_that_runs_an_inherited_loop_is_not_seen_by_the_parent(loop_name):
     if loop_name == "asyncio":
         pytest.skip("both have the same self-pipe")
-    output = run_waiting(
-        loop_name,
-        """
+    before = """
         parent = os.getpid()
 
         def handle():
             os.getpid() == parent or os._exit(7)
-            print("in the parent")
+            seen.append("a signal")
 
         loop.add_signal_handler(signal.SIGUSR1, handle)
-        child = os.fork()
-        if not child:
-            loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
-            loop.run_forever()
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    """
+    child = """
+        loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        loop.run_forever()
+    """
+    parent = """
         theirs.send(b"hello")
         loop.run_forever()
         loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
-        ours.close()
-        theirs.close()
-        """,
-    )
-    assert output == ""
+    """
+    assert run_forked(loop_name, child, parent, before) == "[b'hello']\n"
 
 
 WORK = """
