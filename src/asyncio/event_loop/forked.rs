@@ -45,6 +45,12 @@ impl LoopCore {
         Ok(self.state(py, |state| state.sources.reactor.clone()))
     }
 
+    /// As `own_reactor`; true, once, if that or an earlier call has replaced the parent's.
+    pub fn leave_parent(&self, py: Python<'_>) -> PyResult<bool> {
+        self.own_reactor(py)?;
+        Ok(self.has_left_parent.swap(false, Ordering::Relaxed))
+    }
+
     #[cold]
     fn replace_reactor(&self, py: Python<'_>) -> PyResult<()> {
         // While it is known to be inherited: what is held is the parent's to send.
@@ -58,6 +64,7 @@ impl LoopCore {
         })?;
         drop(self.inbox.replace_reactor(Some(Arc::clone(&reactor))));
         self.state(py, |state| state.sources.move_to(reactor));
+        self.has_left_parent.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

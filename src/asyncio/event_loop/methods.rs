@@ -164,10 +164,9 @@ impl LoopCore {
         self.close_core(py);
     }
 
-    /// Gives a loop that this process got by a fork a reactor of its own. False: it has one already.
+    /// Gives a loop that this process got by a fork a reactor of its own. True, once: it has one, and needs a self-pipe.
     fn _leave_parent(&self, py: Python<'_>) -> PyResult<bool> {
-        let inherited = self.is_inherited(py);
-        self.own_reactor(py).map(|()| inherited)
+        self.leave_parent(py)
     }
 
     /// The number of the reactor's own descriptor, -1 once closed.

@@ -170,8 +170,9 @@ impl Sources {
     /// # Errors
     /// What `epoll_ctl(2)` says: EBADF or ENOENT when the descriptor was closed behind the loop's back, ENOMEM.
     pub fn change(&mut self, fd: RawFd, token: Token, interest: Interest, trigger: Trigger) -> engine::Result<()> {
-        if let Some(slot) = usize::try_from(fd).ok().and_then(|index| self.by_descriptor.get_mut(index)) {
-            *slot = Some(Registered { token, interest, trigger });
+        let slot = usize::try_from(fd).ok().and_then(|index| self.by_descriptor.get_mut(index)?.as_mut());
+        if let Some(registered) = slot.filter(|registered| registered.token == token) {
+            (registered.interest, registered.trigger) = (interest, trigger);
         }
         match &self.reactor {
             Some(reactor) if !reactor.is_inherited() => reactor.reregister(fd, token, interest, trigger),
