@@ -14,7 +14,7 @@ import ironloop
 import pytest
 
 from tests.clusters.conftest import PROGRAMS, run_program
-from tests.docs.conftest import skip_or_fail
+from tests.peers.programs import skip_or_fail
 
 NAME = """
 async def name():
