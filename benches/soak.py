@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import pathlib
@@ -176,8 +175,12 @@ class Clients:
             if self.random.random() < 0.2:
                 await asyncio.sleep(self.random.expovariate(1000))
                 visit.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await visit
+            try:
+                await asyncio.wait([visit])
+            finally:
+                visit.cancel()
+            if not visit.cancelled():
+                visit.result()
             self.count("visits")
             await asyncio.sleep(self.random.expovariate(1 / pause))
 

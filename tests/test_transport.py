@@ -82,6 +82,25 @@ def test_every_kind_of_bytes_arrives(run, data, loop_name):
     run(main)
 
 
+def test_the_end_of_the_input_is_told_of_once(run, loop_name):
+    if loop_name == "asyncio":
+        pytest.skip("CPython's transport reads again after a pause, and finds the end again")
+
+    async def main():
+        client, peer, server = await connected_pair(HalfOpen)
+        peer.transport.write_eof()
+        await client.ended
+        client.transport.pause_reading()
+        client.transport.resume_reading()
+        client.transport.write(b"after a poll")
+        await peer.received(12)
+        await asyncio.sleep(0)
+        assert client.events == ["made", "eof"]
+        await close_all(client, peer, server)
+
+    run(main)
+
+
 @pytest.mark.parametrize("bad", ["text", 5, None, [b"x"], object()])
 def test_what_is_no_bytes_is_refused(run, bad, loop_name):
     if loop_name == "asyncio" and sys.version_info >= (3, 15) and bad is not None:

@@ -64,6 +64,8 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
     _getaddrinfo_debug: Callable[..., Any]
     _check_running: Callable[[], None]
     _check_default_executor: Callable[[], None]
+    _close_self_pipe: Callable[[], None]
+    _make_self_pipe: Callable[[], None]
     _default_executor: ThreadPoolExecutor | None
 
     def __init__(self) -> None:
@@ -104,6 +106,8 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
         self._check_closed()
         # CPython 3.13.0 to 3.13.2 would clean up after a run that does not start, and end the one that goes on.
         self._check_running()
+        if self._leave_parent():
+            self._replace_self_pipe()
         self._start_insight()
         self._take_wakeup_fd()
         self._until_stop = True
@@ -166,6 +170,16 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
         removed = super().remove_signal_handler(sig)
         self._keep_wakeup_fd()
         return removed
+
+    def _replace_self_pipe(self) -> None:
+        """In a forked child: have a pipe of its own, so that neither process takes the signals of the other."""
+        self._wakeup_before = None
+        if threading.current_thread() is threading.main_thread():
+            previous = signal.set_wakeup_fd(-1)
+            if previous != self._csock.fileno():
+                signal.set_wakeup_fd(previous)
+        self._close_self_pipe()
+        self._make_self_pipe()
 
     def _keep_wakeup_fd(self) -> None:
         # CPython's code gives the descriptor up with the last handler; the run still needs it.
@@ -388,15 +402,15 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
                     lost.result()
                 return cast(int, await sending)
             finally:
-                if not sending.done():
-                    sending.cancel()
-                    await asyncio.wait([sending])
-                lost.cancel()
-                transport._take_descriptor_back()
-                # What came together with a cancellation, or with each other, is seen, too.
-                for ended in (sending, lost):
-                    if not ended.cancelled():
-                        ended.exception()
+                try:
+                    await _cancel_and_wait(sending)
+                finally:
+                    lost.cancel()
+                    transport._take_descriptor_back()
+                    # What came together with a cancellation, or with each other, is seen, too.
+                    for ended in (sending, lost):
+                        if not ended.cancelled():
+                            ended.exception()
         finally:
             transport._reset_empty_waiter()
             if was_reading:
@@ -426,6 +440,22 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
             ssl_shutdown_timeout,
             context=context,
         )
+
+
+async def _cancel_and_wait(task: asyncio.Future[Any]) -> None:
+    """Cancel a task and wait for its end; a cancellation of the caller that comes meanwhile is raised only then."""
+    interrupted: asyncio.CancelledError | None = None
+    while not task.done():
+        task.cancel()
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            interrupted = error
+    try:
+        if interrupted is not None:
+            raise interrupted
+    finally:
+        interrupted = None  # its traceback has this frame
 
 
 def new_event_loop() -> Loop:

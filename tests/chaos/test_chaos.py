@@ -22,6 +22,7 @@ import time
 import pytest
 
 from tests.chaos.world import run_world
+from tests.support.builds import FREE_THREADED
 from tests.support.children import children
 from tests.support.leaks import open_descriptors, resident_bytes
 from tests.support.meddling import descriptors_of_another_thread
@@ -37,13 +38,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 2 * SECONDS)]
 BROKEN_HANDSHAKE = "Error on transport creation for incoming connection"
 #: asyncio's `sendfile` stands in for the protocol, and does not take the end of a TLS connection well.
 END_IN_SENDFILE = "Error calling eof_received()"
-#: A task was cancelled in the turn in which the future that it waited for failed: it never looks at the failure.
+#: What a lost connection leaves in a future that nobody waits for. asyncio's streams have one, and look at it when
+#: their protocol is finalized, which comes first only if the collector keeps the order in which objects were made:
+#: that of free-threaded builds does not.
 UNSEEN = "Future exception was never retrieved"
 
 
-def is_expected(report):
+def is_expected(report, loop_name):
     if report["message"] == UNSEEN:
-        return isinstance(report["exception"], ConnectionError)
+        is_tolerated = loop_name == "asyncio" or FREE_THREADED
+        return is_tolerated and isinstance(report["exception"], ConnectionError)
     if report["message"] == BROKEN_HANDSHAKE:
         return isinstance(report["exception"], (ssl.SSLError, ConnectionError))
     return report["message"] == END_IN_SENDFILE and isinstance(report["exception"], RuntimeError)
@@ -60,7 +64,7 @@ def run_program(loop, loop_name, reports):
         with descriptors_of_another_thread(pause_seconds=0.0005):
             world = loop.run_until_complete(run_world(seed, CONNECTIONS))
         faults = world.judge.faults_of(loop_name)
-        faults += [f"reported: {report}" for report in reports if not is_expected(report)]
+        faults += [f"reported: {report}" for report in reports if not is_expected(report, loop_name)]
         reports.clear()
         assert not faults, f"IRONLOOP_CHAOS_SEED={seed}: {len(faults)} faults\n" + "\n".join(faults[:5])
         # It is no accident that nothing was found: most connections were compared, in both directions.

@@ -1,9 +1,8 @@
-"""`Cluster`: a scheduler of dask distributed's and its workers, as processes on ironloop."""
+"""`Cluster`, a scheduler of dask distributed's and its workers, as processes on ironloop; the programs of the page."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import pathlib
 import re
@@ -12,9 +11,12 @@ import sys
 
 import pytest
 
-from tests.peers.programs import skip_or_fail
-
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAMS = re.findall(
+    r"^```python\n(.*?)^```$",
+    (ROOT / "docs" / "many-cores.md").read_text(encoding="utf-8"),
+    re.MULTILINE | re.DOTALL,
+)
 # What dask's processes are told: no dashboard, no waiting for a busy machine.
 ENVIRONMENT = {
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
@@ -23,10 +25,15 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _dask():
-    if importlib.util.find_spec("distributed") is None:
-        skip_or_fail("needs distributed")
+def run_program(code, folder, **more_environment):
+    """A program of the page's: its output."""
+    (folder / "program.py").write_text(code, encoding="utf-8")
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path), **more_environment}
+    done = subprocess.run(
+        [sys.executable, "program.py"], capture_output=True, text=True, env=environment, cwd=folder, timeout=150
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 class Cluster:

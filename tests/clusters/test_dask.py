@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -13,13 +13,9 @@ import sys
 import ironloop
 import pytest
 
-from tests.clusters.conftest import ENVIRONMENT, ROOT
+from tests.clusters.conftest import PROGRAMS, run_program
+from tests.peers.programs import skip_or_fail
 
-PROGRAMS = re.findall(
-    r"^```python\n(.*?)^```$",
-    (ROOT / "docs" / "many-cores.md").read_text(encoding="utf-8"),
-    re.MULTILINE | re.DOTALL,
-)
 NAME = """
 async def name():
     import asyncio
@@ -34,6 +30,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _dask():
+    if importlib.util.find_spec("distributed") is None:
+        skip_or_fail("needs distributed")
 
 
 def name_of_loop():
@@ -145,17 +147,6 @@ def test_over_tls(cluster, tmp_path):
     answers, size = ironloop.run(main())
     assert all(address.startswith("tls://") for address in answers)
     assert (list(answers.values()), size) == ([49, 49], 3_000_000)
-
-
-def run_program(code, folder):
-    """A program of the page's: its output."""
-    (folder / "program.py").write_text(code, encoding="utf-8")
-    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "program.py"], capture_output=True, text=True, env=environment, cwd=folder, timeout=150
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_client_of_the_page(cluster, tmp_path):

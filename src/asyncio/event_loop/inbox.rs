@@ -20,7 +20,7 @@ pub struct Inbox {
     entries: Mutex<Vec<Entry>>,
     occupied: AtomicBool,
     sleeping: AtomicBool,
-    /// What wakes the loop; gone once the loop is closed.
+    /// What wakes the loop; gone once the loop is closed. Another one in a forked child.
     reactor: Mutex<Option<Arc<Reactor>>>,
 }
 
@@ -74,8 +74,13 @@ impl Inbox {
 
     /// The loop is closed: nobody is woken any more.
     pub fn close(&self) -> Vec<Entry> {
-        drop(self.reactor.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.replace_reactor(None));
         self.take()
+    }
+
+    /// From now on `reactor` is what wakes the loop; the caller drops what comes back.
+    pub fn replace_reactor(&self, reactor: Option<Arc<Reactor>>) -> Option<Arc<Reactor>> {
+        std::mem::replace(&mut *self.reactor.lock().unwrap_or_else(PoisonError::into_inner), reactor)
     }
 
     /// Whether there is something to take; cheap.

@@ -164,6 +164,11 @@ impl LoopCore {
         self.close_core(py);
     }
 
+    /// Gives a loop that this process got by a fork a reactor of its own. True, once: it has one, and needs a self-pipe.
+    fn _leave_parent(&self, py: Python<'_>) -> PyResult<bool> {
+        self.leave_parent(py)
+    }
+
     /// The number of the reactor's own descriptor, -1 once closed.
     fn _reactor_fileno(&self, py: Python<'_>) -> RawFd {
         self.state(py, |state| state.sources.reactor.as_ref().map_or(-1, |reactor| reactor.as_raw_fd()))

@@ -14,6 +14,7 @@ mod completions;
 mod create_task_doc;
 pub mod discarded;
 pub mod executor;
+mod forked;
 mod inbox;
 mod inspect;
 pub mod methods;
@@ -93,6 +94,8 @@ pub struct LoopCore {
     inbox: Inbox,
     closed: AtomicBool,
     stopping: AtomicBool,
+    /// It has got a reactor of its own in a forked child, and not yet what Python code has to replace.
+    has_left_parent: AtomicBool,
     debug: AtomicBool,
     /// A trace is kept.
     tracing: AtomicBool,
@@ -319,6 +322,7 @@ impl LoopCore {
             inbox: Inbox::new(reactor),
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            has_left_parent: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             tracing: AtomicBool::new(false),
             observed: AtomicBool::new(false),

@@ -65,7 +65,15 @@ pub struct Sources {
     /// `None` once the loop is closed.
     pub reactor: Option<Arc<Reactor>>,
     registry: Registry<Source>,
-    by_descriptor: Vec<Option<Token>>,
+    by_descriptor: Vec<Option<Registered>>,
+}
+
+/// What the reactor was told of a descriptor, to tell another one.
+#[derive(Clone, Copy)]
+struct Registered {
+    token: Token,
+    interest: Interest,
+    trigger: Trigger,
 }
 
 impl Sources {
@@ -74,7 +82,23 @@ impl Sources {
     }
 
     pub fn token_of(&self, fd: RawFd) -> Option<Token> {
-        *self.by_descriptor.get(usize::try_from(fd).ok()?)?
+        let registered = self.by_descriptor.get(usize::try_from(fd).ok()?)?;
+        registered.map(|registered| registered.token)
+    }
+
+    /// Whether the reactor is that of the process that this one was forked from.
+    pub fn is_inherited(&self) -> bool {
+        self.reactor.as_ref().is_some_and(|reactor| reactor.is_inherited())
+    }
+
+    /// From now on `reactor` reports everything. What it refuses is nothing to wait for: the descriptor was closed.
+    pub fn move_to(&mut self, reactor: Arc<Reactor>) {
+        for (fd, registered) in (0..).zip(&self.by_descriptor) {
+            if let Some(Registered { token, interest, trigger }) = *registered {
+                let _ = reactor.register(fd, token, interest, trigger);
+            }
+        }
+        self.reactor = Some(reactor);
     }
 
     pub fn get(&self, token: Token) -> Option<&Source> {
@@ -136,7 +160,8 @@ impl Sources {
         if self.by_descriptor.len() <= index {
             self.by_descriptor.resize(index + 1, None);
         }
-        let stale = self.by_descriptor[index].replace(token).and_then(|token| self.registry.remove(token));
+        let before = self.by_descriptor[index].replace(Registered { token, interest, trigger });
+        let stale = before.and_then(|before| self.registry.remove(before.token));
         (Ok(token), stale)
     }
 
@@ -144,10 +169,14 @@ impl Sources {
     ///
     /// # Errors
     /// What `epoll_ctl(2)` says: EBADF or ENOENT when the descriptor was closed behind the loop's back, ENOMEM.
-    pub fn change(&self, fd: RawFd, token: Token, interest: Interest, trigger: Trigger) -> engine::Result<()> {
+    pub fn change(&mut self, fd: RawFd, token: Token, interest: Interest, trigger: Trigger) -> engine::Result<()> {
+        let slot = usize::try_from(fd).ok().and_then(|index| self.by_descriptor.get_mut(index)?.as_mut());
+        if let Some(registered) = slot.filter(|registered| registered.token == token) {
+            (registered.interest, registered.trigger) = (interest, trigger);
+        }
         match &self.reactor {
-            Some(reactor) => reactor.reregister(fd, token, interest, trigger),
-            None => Ok(()),
+            Some(reactor) if !reactor.is_inherited() => reactor.reregister(fd, token, interest, trigger),
+            _ => Ok(()),
         }
     }
 
@@ -155,9 +184,9 @@ impl Sources {
     pub fn remove(&mut self, fd: RawFd, token: Token) -> Option<Source> {
         let source = self.registry.remove(token)?;
         if let Some(slot) = usize::try_from(fd).ok().and_then(|index| self.by_descriptor.get_mut(index)) {
-            if *slot == Some(token) {
+            if slot.is_some_and(|registered| registered.token == token) {
                 *slot = None;
-                if let Some(reactor) = &self.reactor {
+                if let Some(reactor) = self.reactor.as_ref().filter(|reactor| !reactor.is_inherited()) {
                     // Fails only if the descriptor was closed already, which has ended the registration too.
                     let _ = reactor.deregister(fd);
                 }
@@ -211,6 +240,7 @@ impl LoopCore {
         interest: Interest,
         trigger: Trigger,
     ) -> PyResult<Token> {
+        self.own_reactor(py)?;
         let (outcome, replaced) = self.state(py, |state| state.sources.insert(fd, source, interest, trigger));
         replaced.map_or(Ok(()), |replaced| replaced.replaced(py))?;
         outcome.map_err(|error| os_error(py, &error))

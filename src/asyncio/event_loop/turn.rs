@@ -11,6 +11,7 @@
 //! ends the run, the rest of the batch stays in the queue for the next run; no event is lost.
 
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -40,8 +41,8 @@ const BUSY_TURNS: u32 = 32;
 const PERHAPS_SLOW: Duration = Duration::from_millis(1);
 
 /// What a run remembers from turn to turn.
-struct Run<'a> {
-    reactor: &'a Reactor,
+struct Run {
+    reactor: Arc<Reactor>,
     events: EventBuffer,
     busy_turns: u32,
     last_poll: u64,
@@ -66,8 +67,8 @@ struct Durations {
     perhaps_slow: u64,
 }
 
-impl<'a> Run<'a> {
-    fn new(reactor: &'a Reactor, events: EventBuffer, now: u64) -> Self {
+impl Run {
+    fn new(reactor: Arc<Reactor>, events: EventBuffer, now: u64) -> Self {
         let rate = TickRate::of_this_machine();
         Self {
             reactor,
@@ -99,13 +100,13 @@ impl LoopCore {
         let py = slf.py();
         let this = slf.get();
         this.check_open(py)?;
-        let Some(reactor) = this.state(py, |state| state.sources.reactor.clone()) else { return this.check_open(py) };
+        let Some(reactor) = this.reactor(py)? else { return this.check_open(py) };
         let events = this
             .state(py, |state| state.events.take())
             .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
         let until_stop = this.until_stop.swap(false, Ordering::Relaxed);
         let start = ticks();
-        let mut run = Run::new(&reactor, events, start);
+        let mut run = Run::new(reactor, events, start);
         this.metrics.run_started.set(start);
         let before = this.state(py, |state| state.timers.mark());
         this.turning.store(true, Ordering::Relaxed);
@@ -131,7 +132,7 @@ impl LoopCore {
         outcome
     }
 
-    fn turn(&self, slf: &Bound<'_, Self>, run: &mut Run<'_>) -> PyResult<()> {
+    fn turn(&self, slf: &Bound<'_, Self>, run: &mut Run) -> PyResult<()> {
         let py = slf.py();
         if self.inbox.is_occupied() {
             self.drain_inbox(py);
@@ -139,6 +140,13 @@ impl LoopCore {
         let trace_from = self.is_tracing().then(Self::now);
         let stopping = self.stopping.load(Ordering::Relaxed);
         let (busy, next_deadline) = self.state(py, |state| (!state.ready.is_empty(), state.timers.next_deadline()));
+        if run.reactor.is_inherited() {
+            // A callback has forked this process, and it goes on here.
+            match self.reactor(py)? {
+                Some(reactor) => run.reactor = reactor,
+                None => return self.check_open(py),
+            }
+        }
         let polled = if busy || stopping {
             self.poll_if_due(py, run, stopping)?
         } else {
@@ -175,7 +183,7 @@ impl LoopCore {
 
     /// Counts the callbacks since the last look at the clock.
     #[inline]
-    fn look(&self, run: &mut Run<'_>, now: u64) -> Lap {
+    fn look(&self, run: &mut Run, now: u64) -> Lap {
         let lap = run.pace.look(now);
         match lap.callbacks {
             0 => {}
@@ -187,7 +195,7 @@ impl LoopCore {
     }
 
     /// Counts the turns and the callbacks until now, when a poll begins or the run ends; returns the time.
-    fn end_of_turns(&self, run: &mut Run<'_>) -> u64 {
+    fn end_of_turns(&self, run: &mut Run) -> u64 {
         let now = ticks();
         let lap = self.look(run, now);
         if lap.callbacks > 0 && lap.ticks > run.in_ticks.perhaps_slow {
@@ -198,7 +206,7 @@ impl LoopCore {
     }
 
     /// Counts the turns that ended by `now`.
-    fn count_turns(&self, run: &mut Run<'_>, now: u64) {
+    fn count_turns(&self, run: &mut Run, now: u64) {
         if run.turns > 0 {
             let turns = u64::from(std::mem::take(&mut run.turns));
             self.metrics.turns.add(turns);
@@ -208,7 +216,7 @@ impl LoopCore {
     }
 
     /// What follows is no callback's time any more: a poll is over. Returns the time.
-    fn poll_is_over(&self, run: &mut Run<'_>) -> u64 {
+    fn poll_is_over(&self, run: &mut Run) -> u64 {
         let now = ticks();
         run.pace.skip_to(now);
         run.turns_since = now;
@@ -218,7 +226,7 @@ impl LoopCore {
 
     /// Looks for events without waiting, unless it looked a moment ago (false).
     #[inline]
-    fn poll_if_due(&self, py: Python<'_>, run: &mut Run<'_>, stopping: bool) -> PyResult<bool> {
+    fn poll_if_due(&self, py: Python<'_>, run: &mut Run, stopping: bool) -> PyResult<bool> {
         if std::mem::take(&mut run.fresh) && !stopping {
             return Ok(false);
         }
@@ -241,7 +249,7 @@ impl LoopCore {
     }
 
     /// Waits for events until the next deadline, detached from the interpreter.
-    fn poll_and_wait(&self, py: Python<'_>, run: &mut Run<'_>, next_deadline: Option<u64>) -> PyResult<()> {
+    fn poll_and_wait(&self, py: Python<'_>, run: &mut Run, next_deadline: Option<u64>) -> PyResult<()> {
         (run.busy_turns, run.fresh) = (0, false);
         let start = self.end_of_turns(run);
         let limit = self.busy_poll_ns.load(Ordering::Relaxed);
@@ -254,7 +262,7 @@ impl LoopCore {
         run.pace.rest();
         let spun = std::mem::take(&mut run.spun);
         let spins = limit > 0 && !spun && run.spin.is_worthwhile();
-        let (reactor, events) = (run.reactor, &mut run.events);
+        let (reactor, events) = (&*run.reactor, &mut run.events);
         let outcome = if spins {
             py.detach(|| ask_for(reactor, events, timeout.map_or(limit, |timeout| timeout.min(limit))))
         } else {
@@ -281,7 +289,7 @@ impl LoopCore {
     }
 
     /// Puts the events of the last poll behind what is ready already.
-    fn queue_events(&self, py: Python<'_>, run: &Run<'_>) {
+    fn queue_events(&self, py: Python<'_>, run: &Run) {
         self.state(py, |state| {
             for index in 0..run.events.len() {
                 let event = event(&run.events, index);
@@ -294,7 +302,7 @@ impl LoopCore {
     }
 
     /// Runs what is in the ready queue now, and nothing that is added meanwhile.
-    fn run_batch(&self, slf: &Bound<'_, Self>, run: &mut Run<'_>) -> PyResult<()> {
+    fn run_batch(&self, slf: &Bound<'_, Self>, run: &mut Run) -> PyResult<()> {
         let py = slf.py();
         let count = self.state(py, |state| state.ready.len());
         for _ in 0..count {
@@ -307,7 +315,7 @@ impl LoopCore {
 
     /// Sends what the callback wrote in several pieces, and times it.
     #[inline]
-    fn after_callback(&self, slf: &Bound<'_, Self>, run: &mut Run<'_>, ran: &Ran<'_, '_>) -> PyResult<()> {
+    fn after_callback(&self, slf: &Bound<'_, Self>, run: &mut Run, ran: &Ran<'_, '_>) -> PyResult<()> {
         if self.flush_pending.load(Ordering::Relaxed) {
             self.flush_gathered(slf.py())?;
         }
@@ -322,7 +330,7 @@ impl LoopCore {
 
     /// Sends what the callback that just returned wrote in several pieces.
     #[inline(never)]
-    fn flush_gathered(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn flush_gathered(&self, py: Python<'_>) -> PyResult<()> {
         self.flush_pending.store(false, Ordering::Relaxed);
         let gathered = self.state(py, |state| std::mem::take(&mut state.flush));
         let mut outcome = Ok(());
@@ -363,7 +371,7 @@ fn ask_for(reactor: &Reactor, events: &mut EventBuffer, limit_ns: u64) -> crate:
 }
 
 /// An interrupted poll is one without events: the signal's handlers run next.
-fn finish_poll(py: Python<'_>, run: &mut Run<'_>, outcome: crate::engine::Result<usize>) -> PyResult<()> {
+fn finish_poll(py: Python<'_>, run: &mut Run, outcome: crate::engine::Result<usize>) -> PyResult<()> {
     match outcome {
         Ok(_) => Ok(()),
         Err(error) if error.errno == libc::EINTR => {

@@ -176,6 +176,7 @@ impl LoopCore {
         let py = slf.py();
         let this = slf.get();
         this.check_open(py)?;
+        this.own_reactor(py)?;
         if fd < 0 {
             return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
         }
@@ -184,15 +185,14 @@ impl LoopCore {
             if let Some((token, watcher)) = state.sources.watcher_mut(fd) {
                 let replaced = watcher.slot(direction).replace(handle.clone_ref(py));
                 let interest = watcher.interest().unwrap_or(Interest::READ);
-                let outcome = state.sources.reactor.as_ref().map_or(Ok(()), |reactor| {
-                    match reactor.reregister(fd, token, interest, Trigger::Level) {
-                        // The number was closed and opened again behind our back.
-                        Err(error) if error.errno == libc::ENOENT => {
-                            reactor.register(fd, token, interest, Trigger::Level)
-                        }
-                        outcome => outcome,
+                let outcome = match state.sources.change(fd, token, interest, Trigger::Level) {
+                    // The number was closed and opened again behind our back.
+                    Err(error) if error.errno == libc::ENOENT => {
+                        let reactor = state.sources.reactor.as_ref();
+                        reactor.map_or(Ok(()), |reactor| reactor.register(fd, token, interest, Trigger::Level))
                     }
-                });
+                    outcome => outcome,
+                };
                 let watcher = state.sources.watcher_mut(fd).filter(|_| outcome.is_err());
                 let refused = watcher.and_then(|(_, watcher)| watcher.slot(direction).take());
                 return (outcome, replaced, (refused, None));
@@ -227,10 +227,8 @@ impl LoopCore {
             match watcher.interest() {
                 None => (handle, state.sources.remove(fd, token)),
                 Some(interest) => {
-                    if let Some(reactor) = &state.sources.reactor {
-                        // Fails only if the descriptor was closed, and then there are no events either.
-                        let _ = reactor.reregister(fd, token, interest, Trigger::Level);
-                    }
+                    // Fails only if the descriptor was closed, and then there are no events either.
+                    let _ = state.sources.change(fd, token, interest, Trigger::Level);
                     (handle, None)
                 }
             }

@@ -287,9 +287,9 @@ impl Listener {
     fn set_interest(&self, event_loop: &LoopCore, py: Python<'_>, interest: Interest) {
         let Some(token) = self.state.with(py, |state| state.token) else { return };
         event_loop.state(py, |state| {
-            if let (Some(_), Some(reactor)) = (state.sources.get(token), &state.sources.reactor) {
+            if state.sources.get(token).is_some() {
                 // Fails only if the socket was closed behind our back, and then there is nothing to accept.
-                let _ = reactor.reregister(self.fd, token, interest, Trigger::Level);
+                let _ = state.sources.change(self.fd, token, interest, Trigger::Level);
             }
         });
     }

@@ -259,6 +259,8 @@ impl StreamTransport {
         let py = slf.py();
         match written {
             Written::Done => Ok(()),
+            // What is held in a forked child is the parent's, see `flush`.
+            Written::Hold if slf.get().event_loop.get().is_inherited(py) => Self::flush_now(slf),
             Written::Hold => {
                 slf.get().event_loop.get().flush_later(py, slf.clone().unbind());
                 Ok(())
@@ -313,12 +315,20 @@ impl StreamTransport {
 
     /// Sends what is held, if anything is.
     pub fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let held = slf.get().inner.with(slf.py(), |inner| inner.held);
-        if held {
-            Self::flush_now(slf)
-        } else {
-            Ok(())
+        let py = slf.py();
+        let held = slf.get().inner.with(py, |inner| inner.held);
+        if !held {
+            return Ok(());
         }
+        if slf.get().event_loop.get().is_inherited(py) {
+            // The fork has come in between; the parent sends it.
+            let _parents = slf.get().inner.with(py, |inner| {
+                inner.held = false;
+                std::mem::take(&mut inner.queue)
+            });
+            return Ok(());
+        }
+        Self::flush_now(slf)
     }
 
     fn flush_now(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -436,6 +446,10 @@ impl StreamTransport {
 
     fn shutdown_write(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
+        if slf.get().event_loop.get().is_inherited(py) {
+            // It would be the end of what the parent sends, too.
+            return Ok(());
+        }
         let fd = slf.get().inner.with(py, |inner| inner.registration.fd);
         socket::shutdown_write(fd).map_err(|error| os_error(py, &error))
     }

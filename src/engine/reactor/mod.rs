@@ -6,7 +6,8 @@
 //! * `Trigger::Level`: an event in every wait for as long as the descriptor is ready;
 //! * the end of the read side and errors are reported to every interest;
 //! * what can be read and what can be written may come as one event or as two;
-//! * an event may be about a registration that has ended: tokens have generations to tell.
+//! * an event may be about a registration that has ended: tokens have generations to tell;
+//! * after a fork it is the parent's: in the child registrations are left as they are, see `is_inherited`.
 //!
 //! Kept by `sys::poller`: `epoll`, or `kqueue` on macOS. The reactor may be waited on by one thread at a time;
 //! registering is possible meanwhile.
@@ -20,6 +21,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use self::registry::Token;
 use self::waker::Waker;
 use super::sys::poller::{EventBuffer, Poller, ERR, ET, HUP, IN, OUT, PRI, RDHUP};
+use super::sys::process;
 use super::Result;
 
 /// What a registration waits for.
@@ -123,6 +125,7 @@ fn mask(interest: Interest, trigger: Trigger) -> u32 {
 pub struct Reactor {
     poller: Poller,
     waker: Waker,
+    made_in: u32,
 }
 
 impl Reactor {
@@ -131,7 +134,7 @@ impl Reactor {
     pub fn new() -> Result<Self> {
         let poller = Poller::new()?;
         let waker = Waker::new(&poller)?;
-        Ok(Self { poller, waker })
+        Ok(Self { poller, waker, made_in: process::generation() })
     }
 
     /// # Errors
@@ -152,6 +155,13 @@ impl Reactor {
     /// ENOENT when there is none, EBADF.
     pub fn deregister(&self, fd: RawFd) -> Result<()> {
         self.poller.delete(fd)
+    }
+
+    /// Whether this process got it by a fork: the parent goes on with the same epoll instance, and what is changed there
+    /// changes for both.
+    #[inline]
+    pub fn is_inherited(&self) -> bool {
+        self.made_in != process::current()
     }
 
     /// Waits for events, up to `timeout_ns`; 0 looks and does not wait, `None` waits for ever.

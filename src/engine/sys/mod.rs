@@ -10,6 +10,7 @@ pub mod events;
 pub mod faults;
 pub mod file;
 pub mod openssl;
+pub mod process;
 pub mod socket;
 pub mod ticks;
 

@@ -10,6 +10,7 @@ use super::connection::{Inner, Lower, TlsConnection};
 use super::layer::names;
 use crate::asyncio::event_loop::{report, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
+use crate::engine::sys::process;
 use crate::engine::tls::record_layer::{RecordLayer, Step};
 use crate::engine::tls::CloseAction;
 use crate::py::imports::imports;
@@ -21,6 +22,11 @@ impl TlsConnection {
     pub fn start_shutdown(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        if this.made_in != process::current() {
+            // The parent goes on with the connection; a close_notify would end it there.
+            this.mark_closed(py);
+            return Self::abort(slf, None);
+        }
         let action = this.inner.with(py, |inner| inner.core.close());
         if action != CloseAction::Nothing {
             this.mark_closed(py);

@@ -17,6 +17,7 @@ use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::protocol::ProtocolKind;
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::stream::write_queue::WriteQueue;
+use crate::engine::sys::process;
 use crate::engine::tls::flow::{Marks, READ_HIGH, WRITE_HIGH};
 use crate::engine::tls::TlsCore;
 use crate::py::buffer::SendChunk;
@@ -104,6 +105,8 @@ pub struct TlsConnection {
     /// Numbers of seconds, as they were given.
     pub handshake_timeout: Py<PyAny>,
     pub shutdown_timeout: Py<PyAny>,
+    /// The process that has made it: two that send with the same keys make what no peer understands.
+    pub made_in: u32,
     pub inner: LoopOwned<Inner>,
 }
 
@@ -163,6 +166,7 @@ impl TlsConnection {
                 accepted: settings.accepted,
                 handshake_timeout,
                 shutdown_timeout,
+                made_in: process::current(),
                 inner: LoopOwned::new(inner),
             },
         )?;
