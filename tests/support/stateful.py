@@ -44,8 +44,8 @@ TRANSPORT_METHODS = [
     "can_write_eof", "get_extra_info", "get_protocol", "get_write_buffer_limits", "get_write_buffer_size", "is_closing",
     "is_reading", "set_write_buffer_limits", "writelines", "__repr__",
 ]  # fmt: skip
-#: Not call_at: asyncio's loop takes whatever can be compared with some other timer's, and fails later. No number is that
-#: of a descriptor.
+#: Not call_at: asyncio's loop takes whatever can be compared with some other timer's, and fails later. No number is
+#: that of a descriptor.
 ANYTHING = st.one_of(
     st.none(),
     st.booleans(),
