@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
+
+from tests.peers.programs import missing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EXAMPLES = os.environ.get("IRONLOOP_STATEFUL_EXAMPLES")
@@ -19,8 +22,8 @@ EXAMPLES = os.environ.get("IRONLOOP_STATEFUL_EXAMPLES")
 @pytest.mark.slow
 @pytest.mark.timeout(0 if EXAMPLES else 60)
 def test_any_sequence_of_calls_has_the_effects_of_asyncios(loop_name):
-    if not os.environ.get("IRONLOOP_REQUIRE_PEERS"):
-        pytest.importorskip("hypothesis")
+    if importlib.util.find_spec("hypothesis") is None:
+        missing("hypothesis")
     arguments = [EXAMPLES, "random"] if EXAMPLES else ["150"]
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "support" / "stateful.py"), loop_name, *arguments],
