@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pathlib
+import re
+import socket
+import ssl
 import threading
+import warnings
+import weakref
 
+import ironloop
 import pytest
+from ironloop import _native
 
+from tests.support.pipes import files_of_a_pipe
 from tests.support.protocols import Echo, close_all
 from tests.test_executor import fill_executor
 
@@ -64,8 +73,6 @@ def test_handles_while_every_allocation_collects(run, loop, eager_collector):
 
 
 def test_the_collector_sees_the_jobs_that_wait():
-    import ironloop
-
     loop, release = ironloop.new_event_loop(), threading.Event()
 
     async def main():
@@ -80,3 +87,108 @@ def test_the_collector_sees_the_jobs_that_wait():
     loop.run_until_complete(main())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+
+
+class Witness(asyncio.Protocol, asyncio.DatagramProtocol):
+    """Anything that a native object may refer to; refers to that object in turn."""
+
+    def __call__(self):
+        return self
+
+
+def tls_connection(loop, witness):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    return _native.TlsConnection(loop, witness, context, None, False, None)
+
+
+def listener(loop, witness):
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    return _native.Listener(loop, sock, witness, None, 5, None, None, None)
+
+
+def transport_of_a_socket(cls, kind):
+    def make(loop, witness):
+        sock, witness.peer = socket.socketpair(type=kind)
+        sock.setblocking(False)
+        return cls(loop, sock, witness)
+
+    return make
+
+
+def transport_of_a_pipe(cls, end):
+    def make(loop, witness):
+        witness.files = files_of_a_pipe()
+        return cls(loop, witness.files[end], witness)
+
+    return make
+
+
+def loop_itself(loop, witness):
+    loop.set_task_factory(witness)
+    return loop
+
+
+def job_queue(_loop, witness):
+    queue = _native.JobQueue(1)
+    queue.put(witness)
+    return queue
+
+
+#: For each class that refers to Python objects: what makes an instance that refers to the witness.
+REFERRING = {
+    "DatagramTransport": transport_of_a_socket(_native.DatagramTransport, socket.SOCK_DGRAM),
+    "Handle": lambda loop, witness: loop.call_soon(witness),
+    "JobQueue": job_queue,
+    "Listener": listener,
+    "LoopCore": loop_itself,
+    "ReadPipeTransport": transport_of_a_pipe(_native.ReadPipeTransport, 0),
+    "StreamTransport": transport_of_a_socket(_native.StreamTransport, socket.SOCK_STREAM),
+    "TimerHandle": lambda loop, witness: loop.call_later(1000, witness),
+    "TlsConnection": tls_connection,
+    "TlsTransport": lambda loop, witness: tls_connection(loop, witness)._app_transport,
+    "WritePipeTransport": transport_of_a_pipe(_native.WritePipeTransport, 1),
+}
+#: Classes that do not, and are in no cycle.
+NOT_REFERRING = {"Probe", "Reader"}
+
+
+def native_classes():
+    """What each native class is defined as, by its name."""
+    sources = pathlib.Path(__file__).resolve().parent.parent / "src"
+    definition = re.compile(r"#\[pyclass\b.*?\bstruct\s+(\w+)(.*?^\}|.*?;$)", re.DOTALL | re.MULTILINE)
+    return {name: body for path in sources.rglob("*.rs") for name, body in definition.findall(path.read_text())}
+
+
+def test_each_native_class_is_collected_here_or_refers_to_nothing():
+    classes = native_classes()
+    assert set(REFERRING) | NOT_REFERRING == set(classes)
+    assert not [name for name in NOT_REFERRING if "Py<" in classes[name]]
+    assert {name for name, value in vars(_native).items() if isinstance(value, type)} <= set(classes)
+
+
+@pytest.mark.parametrize("turns", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize("name", REFERRING)
+def test_a_cycle_through_an_instance_is_collected(name, turns):
+    def make():
+        loop, witness = ironloop.new_event_loop(), Witness()
+        witness.native = REFERRING[name](loop, witness)
+        assert isinstance(witness.native, getattr(_native, name))
+        if turns:
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        return weakref.ref(witness)
+
+    gc.collect()
+    gc.disable()
+    try:
+        witness = make()
+        assert witness() is not None
+    finally:
+        gc.enable()
+    with warnings.catch_warnings():
+        # Nothing was closed.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    assert witness() is None

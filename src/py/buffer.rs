@@ -13,16 +13,17 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes, PyMemoryView};
 use pyo3::{ffi, Borrowed};
 
+use super::loop_owned::LoopOwned;
 use super::objects;
 use crate::engine::stream::write_queue::Chunk;
 
 /// A new `bytes` object of `capacity` bytes, filled by `fill`, which returns how many it wrote.
 ///
-/// The object has exactly the filled length; filling less than three quarters of `capacity` costs a copy of what was
-/// filled, so ask for what is there.
+/// The object has exactly the filled length, though it may keep memory for more; filling less than three quarters of
+/// `capacity` costs a copy of what was filled, so ask for what is there.
 ///
 /// # Errors
-/// What `fill` returns, or `MemoryError`.
+/// What `fill` returns, or `MemoryError` before it is called.
 pub fn bytes_filled_by<E: From<PyErr>>(
     py: Python<'_>,
     capacity: usize,
@@ -38,32 +39,92 @@ pub fn bytes_filled_by<E: From<PyErr>>(
         std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(object.as_ptr()).cast::<MaybeUninit<u8>>(), capacity)
     };
     let filled = fill(memory)?;
-    if filled == capacity {
+    if filled >= capacity {
         return Ok(object);
     }
-    if filled < capacity && filled >= capacity / 4 * 3 {
-        return shrink(object, filled).map_err(E::from);
+    // There is one empty `bytes`.
+    if filled < capacity / 4 * 3 || filled == 0 {
+        // SAFETY: the first `filled` bytes are initialised by `fill`'s contract.
+        let part = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<u8>(), filled) };
+        if let Ok(copy) = objects::bytes(py, part) {
+            return Ok(copy);
+        }
+        // No memory for a copy: what was received is worth more than what is given away.
     }
-    // SAFETY: the first `filled` bytes are initialised by `fill`'s contract.
-    let part = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<u8>(), filled.min(capacity)) };
-    objects::bytes(py, part).map_err(E::from)
+    // SAFETY: fresh, and `filled` is less than `capacity`.
+    unsafe { cut(&object, filled) };
+    Ok(object)
 }
 
-unsafe extern "C" {
-    /// Public, and not in PyO3's bindings.
-    fn _PyBytes_Resize(object: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
+/// Makes a `bytes` end at `length`; its memory stays as long as it is. Needs no memory, so it cannot fail.
+///
+/// # Safety
+/// Exactly a `bytes`, which nobody else has seen or hashed, and which is longer than `length`.
+unsafe fn cut(object: &Bound<'_, PyAny>, length: usize) {
+    // SAFETY: by the caller's promise, byte `length` is inside of the object, whose size this thread alone may change.
+    unsafe {
+        *ffi::PyBytes_AsString(object.as_ptr()).add(length) = 0;
+        (*object.as_ptr().cast::<ffi::PyVarObject>()).ob_size = length as ffi::Py_ssize_t;
+    }
 }
 
-/// Gives back the end of a fresh `bytes` object, in place as a rule.
-fn shrink(object: Bound<'_, PyAny>, length: usize) -> PyResult<Bound<'_, PyAny>> {
-    let py = object.py();
-    let Ok(length) = ffi::Py_ssize_t::try_from(length) else { return Ok(object) };
-    let mut raw = object.into_ptr();
-    // SAFETY: attached; the only reference to an object that was never hashed, which this call takes and replaces, or
-    // replaces by null after it has set an exception.
-    unsafe { _PyBytes_Resize(&raw mut raw, length) };
-    // SAFETY: an owned reference or null, see above.
-    unsafe { Bound::from_owned_ptr_or_err(py, raw) }
+/// A `bytes` for data that has been received already when there turns out to be no memory for it.
+pub struct Reserve {
+    object: LoopOwned<Option<Py<PyAny>>>,
+    capacity: usize,
+}
+
+impl Reserve {
+    pub const fn new(capacity: usize) -> Self {
+        Self { object: LoopOwned::new(None), capacity }
+    }
+
+    /// To be called before anything is received: makes the object, if it is not there.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    #[inline]
+    pub fn make_sure(&self, py: Python<'_>) -> PyResult<()> {
+        if self.object.with(py, |object| object.is_some()) {
+            Ok(())
+        } else {
+            self.make(py)
+        }
+    }
+
+    #[cold]
+    fn make(&self, py: Python<'_>) -> PyResult<()> {
+        let length = ffi::Py_ssize_t::try_from(self.capacity).unwrap_or(ffi::Py_ssize_t::MAX);
+        // SAFETY: attached; a null pointer asks for uninitialised contents, which nobody reads.
+        let object = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(ptr::null(), length))? };
+        let _other = self.object.with(py, |kept| kept.replace(object.unbind()));
+        Ok(())
+    }
+
+    /// `bytes(data)`; it is the object that was kept, if need be.
+    ///
+    /// # Errors
+    /// `MemoryError`, if there is no such object, or `data` is too long for it.
+    #[inline]
+    pub fn bytes<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        objects::bytes(py, data).or_else(|error| self.spend(py, data).ok_or(error))
+    }
+
+    #[cold]
+    fn spend<'py>(&self, py: Python<'py>, data: &[u8]) -> Option<Bound<'py, PyAny>> {
+        if data.len() >= self.capacity {
+            return None;
+        }
+        let object = self.object.with(py, Option::take)?.into_bound(py);
+        // SAFETY: made by `make` with `capacity` bytes, more than `data` has, and nobody else has seen it. All bytes
+        // before the cut are written.
+        unsafe {
+            let memory = ffi::PyBytes_AsString(object.as_ptr()).cast::<u8>();
+            ptr::copy_nonoverlapping(data.as_ptr(), memory, data.len());
+            cut(&object, data.len());
+        }
+        Some(object)
+    }
 }
 
 /// Makes `room` bytes of room at the end of `array`, and keeps as many of them as `fill` returns.

@@ -111,6 +111,7 @@ def test_the_end_comes_after_what_is_queued(run, loop, ends, how):
     run(main)
 
 
+@whole_calls
 def test_abort_drops_what_is_queued(run, loop, ends):
     async def main():
         writer = await stuffed_writer(loop, ends[1])
@@ -136,7 +137,7 @@ def test_abort_after_close_does_not_wait_for_the_reader(run, loop, ends):
     run(main)
 
 
-@pytest.mark.parametrize("how", ["close", "write_eof", "abort"])
+@pytest.mark.parametrize("how", ["close", "write_eof", pytest.param("abort", marks=whole_calls)])
 def test_writing_after_the_end_is_dropped_and_later_warned_of(run, loop, ends, how, caplog):
     async def main():
         transport, writer = await loop.connect_write_pipe(Recorder, ends[1])
@@ -217,6 +218,7 @@ def test_writelines_sends_all_pieces_in_order(run, ends):
     run(main)
 
 
+@whole_calls
 def test_small_writes_are_in_the_pipe_when_write_returns(run, loop, ends):
     async def main():
         transport, writer = await loop.connect_write_pipe(Recorder, ends[1])
@@ -264,6 +266,7 @@ def test_a_reader_that_goes_away_breaks_what_is_queued(run, loop, ends, reports)
     run(main)
 
 
+@whole_calls
 def test_writing_to_a_reader_that_is_gone_raises_nothing(run, loop, ends, reports):
     async def main():
         transport, writer = await loop.connect_write_pipe(Recorder, ends[1])

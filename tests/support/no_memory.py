@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CLEAN_RUNS = 8
 MOST_RUNS = 400
 MUCH = bytes(400_000)
+SOME = b"0123456789" * 10
 FORGETFUL = re.compile("error return without exception set|<function .* returned NULL without setting an exception")
 
 
@@ -144,6 +145,23 @@ def streams(bench: Bench) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "close", made.close
 
 
+def receive_all(bench: Bench, sock: socket.socket, size: int) -> None:
+    """Receive `SOME`: what an attempt fails to give is there for the next one."""
+    received, failure = bytearray(), None
+    while len(received) < len(SOME):
+        got = b""
+        try:
+            got = bench.loop._try_recv(sock, size)
+            received += got
+        except MemoryError as error:
+            # Only one allocation fails.
+            failure = error
+            received += got
+    assert received == SOME
+    if failure is not None:
+        raise failure
+
+
 def others(bench: Bench) -> Iterator[tuple[str, Callable[[], Any]]]:
     loop = bench.loop
     server = loop.run_until_complete(loop.create_server(Recorder, "127.0.0.1", 0))
@@ -177,6 +195,12 @@ def others(bench: Bench) -> Iterator[tuple[str, Callable[[], Any]]]:
             coroutine.close()
 
     yield "sock_recv", receive
+    for size in (7, 100_000):
+        sock, peer = bench.pair()
+        peer.send(SOME)
+        yield f"all of sock_recv, by {size}", lambda sock=sock, size=size: receive_all(bench, sock, size)
+    yield "metrics", loop.metrics
+    yield "progress", loop._progress
 
 
 def tls(bench: Bench) -> Iterator[tuple[str, Callable[[], Any]]]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures
+import gc
 import threading
+import weakref
 
+import ironloop
 import pytest
 
 from tests.support.threads import Team
@@ -155,4 +158,31 @@ def test_calls_race_with_the_end_of_the_loop(loop_factory, collect_the_rest):
         storm.join()
         del loop
     collect_the_rest()
+    alive = [one for one in gc.get_objects() if type(one) is Witness]
+    assert not alive, [type(holder) for holder in gc.get_referrers(*alive)]
     assert len(died) == len(born)
+
+
+def test_a_call_that_a_closed_loop_has_got_is_freed_with_it(loop_name):
+    """Which is where a call comes to that began before the end of the loop, in another thread, and ends after it."""
+    if loop_name == "asyncio":
+        pytest.skip("asks a native object directly")
+
+    class Witness:
+        def __call__(self):
+            pass
+
+    def leave_behind(running_thread):
+        loop, witness = ironloop.new_event_loop(), Witness()
+        handle = loop.call_soon(witness)
+        loop.close()
+        loop._thread_id = running_thread
+        loop._add_callback(handle)
+        loop._thread_id = None
+        assert len(loop._ready_handles()) == 1
+        return weakref.ref(witness)
+
+    # In the queue itself; without a GIL also on the way there, as long as a thread runs the loop.
+    left = [leave_behind(None), leave_behind(1)]
+    gc.collect()
+    assert [reference() for reference in left] == [None, None]

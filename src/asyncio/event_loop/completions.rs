@@ -8,13 +8,13 @@
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::LoopCore;
 use crate::engine::completions::Completions;
 use crate::py::completion_api::{Completion, Postable};
 use crate::py::error::os_error;
+use crate::py::names::name;
 
 type Queue = Completions<Completion>;
 
@@ -60,8 +60,8 @@ impl Postable for LoopCore {
         let kept = slf.get().completions.keep(Arc::clone(&queue));
         if Arc::ptr_eq(&kept, &queue) {
             let reader = Bound::new(py, Reader(queue))?;
-            let run = reader.getattr(intern!(py, "run"))?;
-            let added = slf.call_method1(intern!(py, "_add_reader"), (reader.get().descriptor(), run));
+            let run = reader.getattr(name!(py, "run"))?;
+            let added = slf.call_method1(name!(py, "_add_reader"), (reader.get().descriptor(), run));
             added.inspect_err(|_| slf.get().completions.close())?;
         }
         Ok(kept)

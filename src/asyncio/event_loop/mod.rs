@@ -52,6 +52,7 @@ use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::datagram::ReceiveBatch;
 use crate::engine::sys::poller::EventBuffer;
 use crate::engine::time::timer_heap::TimerHeap;
+use crate::py::buffer::Reserve;
 use crate::py::call::{self, thread_ident};
 use crate::py::loop_owned::LoopOwned;
 use crate::py::names::name;
@@ -87,6 +88,8 @@ pub struct Gathered {
 pub struct LoopCore {
     state: LoopOwned<State>,
     scratch: LoopOwned<Box<[u8]>>,
+    /// For what `sock_recv` has received by way of `scratch`.
+    received_bytes: Reserve,
     /// What TLS connections use one after the other.
     pub tls_buffers: LoopOwned<Buffers>,
     /// Where datagrams are received; made with the first socket that receives some.
@@ -317,6 +320,7 @@ impl LoopCore {
                 events: Some(EventBuffer::with_capacity(EVENTS_PER_POLL)),
             }),
             scratch: LoopOwned::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            received_bytes: Reserve::new(SCRATCH_BYTES + 1),
             tls_buffers: LoopOwned::new(Buffers::new()),
             datagrams: LoopOwned::new(None),
             inbox: Inbox::new(reactor),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyBool, PyDict, PyType};
 use pyo3::Borrowed;
 
 use super::LoopCore;
@@ -36,8 +36,9 @@ impl FastMethod<LoopCore> for Progress {
         let py = slf.py();
         let this = slf.get();
         let thread = if this.turning.load(Ordering::Relaxed) { this.thread.load(Ordering::Relaxed) } else { 0 };
-        let progress = (this.epoch(), thread, this.inbox.is_sleeping());
-        Ok(progress.into_pyobject(py)?.into_any().unbind())
+        let waiting = PyBool::new(py, this.inbox.is_sleeping()).to_owned().into_any();
+        let progress = [objects::count(py, this.epoch())?, objects::count(py, thread)?, waiting];
+        Ok(tuple(&progress)?.unbind())
     }
 }
 
@@ -70,26 +71,31 @@ impl FastMethod<LoopCore> for Counters {
             ("tls_handshakes", &counted.tls_handshakes),
             ("accept_pauses", &counted.accept_pauses),
         ] {
-            result.set_item(name, count.get())?;
+            set(&result, name, &objects::count(py, count.get())?)?;
         }
         // The first callback has the number 2.
-        result.set_item("callbacks", this.epoch() - 1)?;
+        set(&result, "callbacks", &objects::count(py, this.epoch() - 1)?)?;
         let (ready, timers) = this.state(py, |state| (state.ready.len(), state.timers.len()));
-        result.set_item("ready", ready)?;
-        result.set_item("timers", timers)?;
-        result.set_item("running", this.turning.load(Ordering::Relaxed))?;
+        set(&result, "ready", &objects::count(py, ready as u64)?)?;
+        set(&result, "timers", &objects::count(py, timers as u64)?)?;
+        set(&result, "running", &PyBool::new(py, this.turning.load(Ordering::Relaxed)))?;
 
         let rate = TickRate::of_this_machine();
         let seconds = |ticks: u64| rate.ns(ticks) as f64 / 1e9;
         let started = counted.run_started.get();
         let in_this_run = if started == 0 { 0 } else { ticks().saturating_sub(started) };
         let waited = counted.idle_ticks.get() + counted.spin_ticks.get();
-        result.set_item("busy", seconds((counted.run_ticks.get() + in_this_run).saturating_sub(waited)))?;
-        result.set_item("idle", seconds(counted.idle_ticks.get()))?;
-        result.set_item("spin", seconds(counted.spin_ticks.get()))?;
-        result.set_item("callback_time", in_seconds(&counted.callback_time, rate.ns_per_tick()))?;
-        result.set_item("turn_time", in_seconds(&counted.turn_time, rate.ns_per_tick()))?;
-        result.set_item("lag", in_seconds(&counted.lag, 1.0))?;
+        let busy = (counted.run_ticks.get() + in_this_run).saturating_sub(waited);
+        for (name, ticks) in [("busy", busy), ("idle", counted.idle_ticks.get()), ("spin", counted.spin_ticks.get())] {
+            set(&result, name, &objects::float(py, seconds(ticks))?)?;
+        }
+        for (name, histogram, unit) in [
+            ("callback_time", &counted.callback_time, rate.ns_per_tick()),
+            ("turn_time", &counted.turn_time, rate.ns_per_tick()),
+            ("lag", &counted.lag, 1.0),
+        ] {
+            set(&result, name, &in_seconds(py, histogram, unit)?)?;
+        }
         Ok(result.into_any().unbind())
     }
 }
@@ -111,11 +117,19 @@ impl FastMethod<LoopCore> for SetTracing {
     }
 }
 
-type InSeconds = (Vec<(f64, f64, u64)>, f64, f64);
+fn set(result: &Bound<'_, PyDict>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    result.set_item(objects::text(result.py(), name)?, value)
+}
 
 /// A histogram's filled buckets, sum and largest value; `unit` is that of its values in nanoseconds.
-fn in_seconds(histogram: &Histogram, unit: f64) -> InSeconds {
-    let seconds = |value: u64| value as f64 * unit / 1e9;
-    let buckets = histogram.filled().map(|(least, below, values)| (seconds(least), seconds(below), values)).collect();
-    (buckets, seconds(histogram.sum()), seconds(histogram.largest()))
+fn in_seconds<'py>(py: Python<'py>, histogram: &Histogram, unit: f64) -> PyResult<Bound<'py, PyAny>> {
+    let seconds = |value: u64| objects::float(py, value as f64 * unit / 1e9);
+    let bucket = |(least, below, values)| tuple(&[seconds(least)?, seconds(below)?, objects::count(py, values)?]);
+    let buckets = histogram.filled().map(bucket).collect::<PyResult<Vec<_>>>()?;
+    let buckets = objects::tuple(py, buckets.iter().map(Bound::as_borrowed))?.into_any();
+    tuple(&[buckets, seconds(histogram.sum())?, seconds(histogram.largest())?])
+}
+
+fn tuple<'py>(items: &[Bound<'py, PyAny>; 3]) -> PyResult<Bound<'py, PyAny>> {
+    Ok(objects::tuple(items[0].py(), items.iter().map(Bound::as_borrowed))?.into_any())
 }

@@ -65,7 +65,10 @@ pub fn slow_callback(
         return Ok(());
     }
     let function = imports(py)?.report.bind(py).getattr(name!(py, "slow_callback"))?;
-    let arguments = (event_loop, callback, seconds, callbacks).into_pyobject(py)?;
+    let callback = callback.unwrap_or_else(|| py.None().into_bound(py));
+    let numbers = [objects::float(py, seconds)?, objects::count(py, callbacks.into())?];
+    let arguments = [event_loop.as_any(), &callback, &numbers[0], &numbers[1]].into_iter().map(Bound::as_borrowed);
+    let arguments = objects::tuple(py, arguments)?;
     // The thread may be ended in there, and not only there: whoever waits for the interpreter takes long.
     call::call_tuple(py, function.as_unbound(), arguments.as_unbound()).map(drop)
 }
@@ -74,7 +77,10 @@ pub fn slow_callback(
 #[cold]
 pub fn traced(event_loop: &Bound<'_, LoopCore>, what: &str, start: f64, events: usize) -> PyResult<()> {
     let py = event_loop.py();
-    imports(py)?.report.bind(py).call_method1(name!(py, "traced"), (event_loop, what, start, events)).map(drop)
+    let function = imports(py)?.report.bind(py).getattr(name!(py, "traced"))?;
+    let values = [objects::text(py, what)?.into_any(), objects::float(py, start)?, objects::count(py, events as u64)?];
+    let arguments = [event_loop.as_any(), &values[0], &values[1], &values[2]].into_iter().map(Bound::as_borrowed);
+    function.call1(objects::tuple(py, arguments)?).map(drop)
 }
 
 /// Something that is not a callback of the user's failed; `details` are further keys of the context.

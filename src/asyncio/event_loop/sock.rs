@@ -167,17 +167,18 @@ impl LoopCore {
 
     /// By way of the loop's buffer; also says whether more would have found room.
     ///
-    /// The outer error is `MemoryError`; what was received is lost then.
+    /// The outer error is `MemoryError`; nothing has been received then.
     fn recv_copied<'py>(
         &self,
         py: Python<'py>,
         fd: RawFd,
         most: usize,
     ) -> PyResult<engine::Result<(Bound<'py, PyAny>, bool)>> {
+        self.received_bytes.make_sure(py)?;
         self.scratch(py, |scratch| {
             let most = most.min(scratch.len());
             match socket::recv_now(fd, &mut scratch[..most]) {
-                Ok(count) => Ok(Ok((objects::bytes(py, &scratch[..count])?, (1..most).contains(&count)))),
+                Ok(count) => Ok(Ok((self.received_bytes.bytes(py, &scratch[..count])?, (1..most).contains(&count)))),
                 Err(error) => Ok(Err(error)),
             }
         })

@@ -204,13 +204,11 @@ pub fn is_decodable(address: &SocketAddress) -> bool {
 
 fn decode<'py>(py: Python<'py>, address: &SocketAddress) -> PyResult<Bound<'py, PyAny>> {
     Ok(match address.decode() {
-        Decoded::V4 { address, port } => {
-            (objects::text(py, &address.to_string())?, objects::count(py, port.into())?).into_pyobject(py)?.into_any()
-        }
+        Decoded::V4 { address, port } => address_of(py, &address.to_string(), &[objects::count(py, port.into())?])?,
         Decoded::V6 { address, port, flow_info, scope_id } => {
             let number = |number: u32| objects::count(py, number.into());
-            let text = objects::text(py, &v6_text(&address, scope_id))?;
-            (text, number(port.into())?, number(flow_info)?, number(scope_id)?).into_pyobject(py)?.into_any()
+            let numbers = [number(port.into())?, number(flow_info)?, number(scope_id)?];
+            address_of(py, &v6_text(&address, scope_id), &numbers)?
         }
         Decoded::UnixPath(path) => {
             py.import(name!(py, "os"))?.call_method1(name!(py, "fsdecode"), (objects::bytes(py, path)?,))?
@@ -219,6 +217,12 @@ fn decode<'py>(py: Python<'py>, address: &SocketAddress) -> PyResult<Bound<'py, 
         Decoded::UnixUnnamed => objects::text(py, "")?.into_any(),
         Decoded::Other => py.None().into_bound(py),
     })
+}
+
+fn address_of<'py>(py: Python<'py>, host: &str, numbers: &[Bound<'py, PyAny>]) -> PyResult<Bound<'py, PyAny>> {
+    let mut items = vec![objects::text(py, host)?.into_any()];
+    items.extend_from_slice(numbers);
+    Ok(objects::tuple(py, items.iter().map(Bound::as_borrowed))?.into_any())
 }
 
 /// As getnameinfo(3) with NI_NUMERICHOST writes it, which is what Python's socket module shows: the scope of a
@@ -236,7 +240,7 @@ fn v6_text(address: &std::net::Ipv6Addr, scope_id: u32) -> String {
 /// A `socket.socket` that owns `fd`, non-blocking as asyncio's are.
 pub fn python_socket(py: Python<'_>, fd: OwnedFd) -> PyResult<Py<PyAny>> {
     let keywords = objects::dict(py)?;
-    keywords.set_item(name!(py, "fileno"), fd.as_raw_fd())?;
+    keywords.set_item(name!(py, "fileno"), objects::count(py, fd.as_raw_fd() as u64)?)?;
     let socket = imports(py)?.socket.bind(py).call((), Some(&keywords))?;
     // From here on the socket closes it.
     let _ = fd.into_raw_fd();

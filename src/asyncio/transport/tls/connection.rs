@@ -25,6 +25,7 @@ use crate::py::class::new_with_dict;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::names::name;
+use crate::py::objects;
 
 /// Seconds, as in asyncio (`constants.SSL_HANDSHAKE_TIMEOUT`, `constants.SSL_SHUTDOWN_TIMEOUT`).
 const HANDSHAKE_TIMEOUT: f64 = 60.0;
@@ -113,7 +114,7 @@ pub struct TlsConnection {
 /// A timeout of the user's, or asyncio's default.
 fn timeout(given: Option<Bound<'_, PyAny>>, default: f64, name: &str, py: Python<'_>) -> PyResult<Py<PyAny>> {
     match given.filter(|given| !given.is_none()) {
-        None => Ok(default.into_pyobject(py)?.into_any().unbind()),
+        None => Ok(objects::float(py, default)?.unbind()),
         Some(given) if given.le(0)? => {
             Err(PyValueError::new_err(format!("{name} should be a positive number, got {given}")))
         }

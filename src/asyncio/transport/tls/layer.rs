@@ -13,7 +13,7 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyInt, PyString};
 
 use crate::engine::sys::openssl::{Failure, Session};
 use crate::engine::tls::record_layer::{Read, RecordLayer, Step, Write};
@@ -101,7 +101,7 @@ impl Layer {
         keywords.set_item(name!(py, "server_side"), server_side)?;
         keywords.set_item(name!(py, "server_hostname"), server_hostname)?;
         let wrap_bio = context.getattr(name!(py, "wrap_bio"))?;
-        let bios = PyTuple::new(py, [&incoming, &outgoing])?;
+        let bios = objects::tuple(py, [&incoming, &outgoing].into_iter().map(Bound::as_borrowed))?;
         let object = call::call_with_keywords(&wrap_bio, &bios, &keywords)?;
         Ok(match ssl::session(&object) {
             Some((session, native)) => Self::Direct { session, object: object.unbind(), native },
@@ -278,7 +278,7 @@ fn viewed<'py, R>(
     if keeps_nothing && bytes.len() > WORTH_A_VIEW {
         lent_to_read(py, bytes, body)
     } else {
-        body(PyBytes::new(py, bytes).as_any())
+        body(&objects::bytes(py, bytes)?)
     }
 }
 
@@ -345,7 +345,7 @@ impl RecordLayer for Attached<'_, '_> {
                 .exclusively(native, || session.read(into))
                 .map_err(|failure| self.error(session, failure, object, name, Some(PyInt::new(py, 1).into_any()))),
             Layer::Fallback { object, plain: true, incoming, .. } if self.pending(incoming) > WORTH_A_VIEW => {
-                let wanted = into.len().into_pyobject(py)?.into_any();
+                let wanted = objects::count(py, into.len() as u64)?;
                 let count = lent_to_write(py, into, |memory| {
                     self.asked(call::call_method2(py, object, name.as_unbound(), &wanted, memory))
                 })?;

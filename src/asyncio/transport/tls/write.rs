@@ -25,6 +25,7 @@ use crate::engine::tls::record_layer::RecordLayer;
 use crate::engine::tls::State;
 use crate::py::buffer::Data;
 use crate::py::names::name;
+use crate::py::objects;
 
 /// Pieces of `writelines` that together fit into one record become one.
 const LARGEST_RECORD: usize = 16 * 1024;
@@ -228,8 +229,8 @@ impl TlsConnection {
             }
             (Lower::Foreign(transport), data) => {
                 let data = match data {
-                    Records::Built(data) => PyBytes::new(py, &data),
-                    Records::Bytes(data) => data,
+                    Records::Built(data) => objects::bytes(py, &data)?,
+                    Records::Bytes(data) => data.into_any(),
                 };
                 transport.bind(py).call_method1(name!(py, "write"), (data,)).map(drop)
             }
