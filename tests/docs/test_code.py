@@ -53,7 +53,7 @@ def run(command, folder, **options):
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     # `python` is the one that runs the tests, also for a shell.
     environment["PATH"] = os.pathsep.join([str(folder / "bin"), environment["PATH"]])
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=50, **options)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, **options)
 
 
 @parametrize("python", PAGES)
@@ -62,6 +62,7 @@ def test_python_compiles(page, options, code):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @parametrize("python", [page for page in PAGES if page.name not in ELSEWHERE])
 def test_programs_run(page, options, code, tmp_path):
     if not PROGRAM.search(code):
@@ -79,6 +80,7 @@ def test_programs_run(page, options, code, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @parametrize("console", [page for page in PAGES if page.name not in ELSEWHERE])
 def test_commands_print_what_the_page_says(page, options, code, tmp_path):
     for _, others, program in blocks(page, "python"):
