@@ -62,7 +62,7 @@ impl LoopCore {
             let State { timers, ready, .. } = state;
             timers.take_due(now_ns, |deadline_ns, timer| {
                 self.metrics.timers_fired.add(1);
-                self.metrics.lag.record(now_ns.saturating_sub(deadline_ns), 1);
+                self.metrics.lag.record(now_ns.saturating_sub(deadline_ns));
                 timer.get().set_key(py, None);
                 ready.push_back(Entry::Timer(timer));
             });
