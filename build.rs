@@ -4,15 +4,19 @@
 //! configuration; `cargo test` additionally needs the folder of libpython.
 //!
 //! And it refuses the systems that the reactor is not written for, in words that help whoever runs
-//! `pip install` there, before the compiler does in words that do not.
+//! `pip install` there, before the compiler does in words that do not. On macOS it says that nobody has tried it.
 
 use std::process::exit;
 
 fn main() {
     let system = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
-    if system != "linux" {
-        eprintln!("{}", refusal(&system));
-        exit(1);
+    match system.as_str() {
+        "linux" => {}
+        "macos" => println!("cargo:warning={UNTESTED}"),
+        _ => {
+            eprintln!("{}", refusal(&system));
+            exit(1);
+        }
     }
     #[cfg(feature = "python")]
     {
@@ -22,13 +26,16 @@ fn main() {
     }
 }
 
+const UNTESTED: &str = "ironloop compiles for macOS, but nobody has run it there: its kqueue backend is untested. \
+    For programs that have to work, name the dependency as: ironloop; sys_platform == \"linux\"";
+
 /// Why there is no ironloop for a system, and what to do instead.
 fn refusal(system: &str) -> String {
     format!(
         "\n\
         ironloop runs on Linux only, and this is {system}.\n\
         \n\
-        Its reactor is epoll; a backend for this system has not been written (ARCHITECTURE.md, \"Reactor\").\n\
+        Its reactor is epoll, or kqueue on macOS (untested); there is none for this system (ARCHITECTURE.md, \"Reactor\").\n\
         Programs need not care: run them on asyncio's own loop here, and have the dependency read\n\
         \n\
         \x20   ironloop; sys_platform == \"linux\"\n\

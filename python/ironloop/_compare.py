@@ -122,7 +122,9 @@ def _run(command: list[str], timeout: float) -> Run:
         for file in (stdout, stderr):
             file.seek(0)
         cpu = usage.ru_utime + usage.ru_stime
-        return Run(wall, cpu, usage.ru_maxrss, process.returncode, stdout.read(), stderr.read())
+        # KiB, and bytes on macOS.
+        peak_memory = usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+        return Run(wall, cpu, peak_memory, process.returncode, stdout.read(), stderr.read())
 
 
 def _wait(pid: int, deadline: float) -> tuple[int, resource.struct_rusage]:

@@ -9,9 +9,12 @@ it works in every thread, and beside whatever the program does with SIGCHLD. Whe
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import select
 import subprocess
+import sys
 import threading
 from asyncio import unix_events
 from asyncio.log import logger
@@ -83,11 +86,7 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
         self._process_exited(_reap(self._pid, self._proc))
 
     def _wait_in_thread(self, loop: Loop, pid: int, process: subprocess.Popen[bytes]) -> None:
-        try:
-            # Leaves the child to be reaped by the loop's thread.
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
-            pass
+        _wait_for_exit(pid)
         try:
             loop.call_soon_threadsafe(self._reap)
         except RuntimeError:
@@ -102,6 +101,18 @@ def _open_pidfd(pid: int) -> int | None:
     except (AttributeError, OSError):
         # An old kernel (ENOSYS), a seccomp filter (EPERM), no descriptors left (EMFILE).
         return None
+
+
+def _wait_for_exit(pid: int) -> None:
+    """Block until a child has exited, and leave it to be reaped by the loop's thread."""
+    if sys.platform == "darwin" and sys.version_info < (3, 13):
+        # No waitid() there. ProcessLookupError: it has exited already.
+        exited = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+        with contextlib.closing(select.kqueue()) as queue, contextlib.suppress(ProcessLookupError):
+            queue.control([exited], 1)
+    else:
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def _reap(pid: int, process: subprocess.Popen[bytes]) -> int:

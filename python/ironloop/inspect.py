@@ -160,6 +160,9 @@ def _make_private(folder: Path) -> None:
 
 
 def _uid_of_peer(client: socket.socket) -> int:
+    if sys.platform == "darwin":
+        # SOL_LOCAL, LOCAL_PEERCRED and struct xucred, which begins with a version and the uid; unix(4)
+        return int(struct.unpack_from("2I", client.getsockopt(0, 1, 76))[1])
     # struct ucred: pid, uid, gid; unix(7)
     credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])

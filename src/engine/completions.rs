@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::sys::eventfd::EventFd;
+use super::sys::EventFd;
 use super::Result;
 
 /// See the module's documentation.
@@ -90,7 +90,7 @@ impl<T> Completions<T> {
 mod tests {
     use super::super::reactor::registry::Token;
     use super::super::reactor::{Interest, Reactor, Trigger};
-    use super::super::sys::epoll::EventBuffer;
+    use super::super::sys::poller::EventBuffer;
     use super::*;
 
     struct Watched {

@@ -12,6 +12,8 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 #[cfg(not(Py_3_11))]
 use pyo3::Borrowed;
 
+#[cfg(not(Py_3_11))]
+use super::objects;
 use super::thread_end;
 
 /// `function()`.

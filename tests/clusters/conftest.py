@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from tests.docs.conftest import skip_or_fail
+from tests.peers.programs import skip_or_fail
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What dask's processes are told: no dashboard, no waiting for a busy machine.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import pathlib
 import re
 import subprocess
@@ -11,14 +10,9 @@ import sys
 
 import pytest
 
+from tests.peers.programs import skip_or_fail
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def skip_or_fail(reason):
-    """Skips, but not where everything that tests need has been installed."""
-    if os.environ.get("IRONLOOP_REQUIRE_PEERS"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import threading
 
 import pytest
 
-from tests.docs.conftest import skip_or_fail
+from tests.peers.programs import skip_or_fail
 
 WIDTHS = {"phone": 360, "desktop": 1280}
 LOOK = """<!doctype html><meta charset="utf-8"><body><script>

@@ -12,13 +12,9 @@ import sys
 
 import pytest
 
+from tests.peers.programs import skip_or_fail
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def skip_or_fail(reason):
-    if os.environ.get("IRONLOOP_REQUIRE_PEERS"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Systems that ironloop is not written for: whoever installs it there is told so, and what to do."""
+"""Systems that ironloop is not written for, or never ran on: whoever installs it there is told so, and what to do."""
 
 from __future__ import annotations
 
@@ -30,12 +30,21 @@ def run(program, system):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("system", ["windows", "macos", "freebsd"])
+@pytest.mark.parametrize("system", ["windows", "freebsd"])
 def test_the_build_is_refused_in_words_that_help(build_script, system):
     done = run(build_script, system)
     assert done.returncode == 1
     assert f"ironloop runs on Linux only, and this is {system}." in done.stderr
     assert 'ironloop; sys_platform == "linux"' in done.stderr
+
+
+@pytest.mark.slow
+def test_who_builds_for_macos_is_warned(build_script):
+    done = run(build_script, "macos")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("cargo:warning=")
+    assert "untested" in done.stdout
+    assert 'ironloop; sys_platform == "linux"' in done.stdout
 
 
 @pytest.mark.slow

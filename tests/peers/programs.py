@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 from asyncio.subprocess import PIPE, STDOUT
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 FOLDERS = ["/usr/sbin", "/usr/local/sbin", "/usr/local/bin"]
 
 
-def missing(what: str) -> None:
-    """Skip the test, or let it fail if every peer has to be there (IRONLOOP_REQUIRE_PEERS=1)."""
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip the test, or let it fail if everything has to be there (IRONLOOP_REQUIRE_PEERS=1)."""
     if os.environ.get("IRONLOOP_REQUIRE_PEERS") == "1":
-        pytest.fail(f"{what} is missing")
-    pytest.skip(f"{what} is missing")
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def missing(what: str) -> NoReturn:
+    skip_or_fail(f"{what} is missing")
 
 
 def program(name: str, *folders: str | Path) -> str:
@@ -33,7 +37,6 @@ def program(name: str, *folders: str | Path) -> str:
     found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *FOLDERS, *map(str, folders)]))
     if found is None:
         missing(name)
-    assert found is not None
     return found
 
 
@@ -42,7 +45,7 @@ def package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        return missing(name)
+        missing(name)
 
 
 def reserved_port() -> int:

@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> int:
     if options.list:
         print("\n".join(f"{row.name:<14}{row.title}" for row in ROWS.values()))
         return 0
+    if sys.platform != "linux":
+        parser.error("measures on Linux only: it reads the clocks of other processes, and ties them to cores")
     rows = options.rows or list(ROWS)
     result = begin(options.loops, rows, options.rounds, options.seconds)
     if not result.versions:

@@ -49,7 +49,7 @@ use crate::engine::metrics::Metrics;
 use crate::engine::reactor::Reactor;
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::datagram::ReceiveBatch;
-use crate::engine::sys::epoll::EventBuffer;
+use crate::engine::sys::poller::EventBuffer;
 use crate::engine::time::timer_heap::TimerHeap;
 use crate::py::call::{self, thread_ident};
 use crate::py::loop_owned::LoopOwned;

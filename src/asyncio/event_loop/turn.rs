@@ -23,7 +23,7 @@ use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::spin::Spin;
 use crate::engine::reactor::{event, Reactor};
 use crate::engine::sys::clock::monotonic_ns;
-use crate::engine::sys::epoll::EventBuffer;
+use crate::engine::sys::poller::EventBuffer;
 use crate::engine::sys::ticks::{ticks, TickRate};
 use crate::py::call::{self, check_signals};
 use crate::py::class::track;

@@ -1,30 +1,23 @@
 //! The waker: ends a wait of the reactor from another thread.
 //!
-//! Registered edge-triggered, so every wake is an event and nobody needs to read the counter.
+//! Every wake is an event with `Token::WAKER`, and nobody needs to take anything back.
 
-use std::os::fd::{AsRawFd, RawFd};
-
-use super::super::sys::eventfd::EventFd;
+use super::super::sys::poller::{Poller, Signal};
 use super::super::Result;
+use super::registry::Token;
 
 /// May be shared between threads.
 #[derive(Debug)]
-pub struct Waker(EventFd);
+pub struct Waker(Signal);
 
 impl Waker {
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
-    pub fn new() -> Result<Self> {
-        EventFd::new().map(Self)
+    pub fn new(poller: &Poller) -> Result<Self> {
+        poller.signal(Token::WAKER.to_u64()).map(Self)
     }
 
     pub fn wake(&self) {
         self.0.notify();
-    }
-}
-
-impl AsRawFd for Waker {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
     }
 }

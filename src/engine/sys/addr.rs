@@ -83,7 +83,7 @@ impl SocketAddress {
         place.sin_family = libc::AF_INET as libc::sa_family_t;
         place.sin_port = port.to_be();
         place.sin_addr.s_addr = u32::from(address).to_be();
-        made.length = size_of::<libc::sockaddr_in>();
+        made.measure(size_of::<libc::sockaddr_in>());
         made
     }
 
@@ -96,7 +96,7 @@ impl SocketAddress {
         place.sin6_addr.s6_addr = address.octets();
         place.sin6_flowinfo = flow_info.to_be();
         place.sin6_scope_id = scope_id;
-        made.length = size_of::<libc::sockaddr_in6>();
+        made.measure(size_of::<libc::sockaddr_in6>());
         made
     }
 
@@ -115,8 +115,18 @@ impl SocketAddress {
         for (to, &from) in place.sun_path.iter_mut().zip(name) {
             *to = from as libc::c_char;
         }
-        made.length = offset_of!(libc::sockaddr_un, sun_path) + name.len() + terminator;
+        made.measure(offset_of!(libc::sockaddr_un, sun_path) + name.len() + terminator);
         Some(made)
+    }
+
+    /// Sets the length, which the kernels of BSD's family also write into the address.
+    #[inline(always)]
+    fn measure(&mut self, length: usize) {
+        self.length = length;
+        #[cfg(not(target_os = "linux"))]
+        {
+            self.storage.ss_len = length as u8;
+        }
     }
 
     /// Where the kernel may write an address, and how much room is there.
@@ -181,8 +191,8 @@ impl SocketAddress {
         let length = self.length.saturating_sub(start);
         let name = &self.as_bytes()[self.length - length..];
         match name {
-            [] => Decoded::UnixUnnamed,
-            [0, ..] => Decoded::UnixAbstract(name),
+            [0, ..] if cfg!(target_os = "linux") => Decoded::UnixAbstract(name),
+            [] | [0, ..] => Decoded::UnixUnnamed,
             path => Decoded::UnixPath(path.split(|&byte| byte == 0).next().unwrap_or_default()),
         }
     }
@@ -215,11 +225,13 @@ mod tests {
         assert_ne!(four, six);
         let of_unix = |name: &[u8]| SocketAddress::unix(name);
         assert_eq!(of_unix(b"/tmp/x").expect("short").decode(), Decoded::UnixPath(b"/tmp/x"));
+        #[cfg(target_os = "linux")]
         assert_eq!(of_unix(b"\0name").expect("short").decode(), Decoded::UnixAbstract(b"\0name"));
         assert_eq!(SocketAddress::unspecified().decode(), Decoded::Other);
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn a_path_of_107_bytes_fits_and_a_longer_one_does_not() {
         assert!(SocketAddress::unix(&[b'x'; 107]).is_some());
         assert!(SocketAddress::unix(&[b'x'; 108]).is_none());

@@ -4,12 +4,18 @@
 //! early by the other. It stands still while the machine sleeps.
 #![expect(unsafe_code, reason = "system calls")]
 
-/// Nanoseconds of CLOCK_MONOTONIC, the clock of Python's `time.monotonic()`.
+#[cfg(target_os = "linux")]
+const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+/// CLOCK_MONOTONIC counts in microseconds there, also while the machine sleeps; Python reads mach_absolute_time().
+#[cfg(target_os = "macos")]
+const CLOCK: libc::clockid_t = libc::CLOCK_UPTIME_RAW;
+
+/// Nanoseconds of the clock of Python's `time.monotonic()`.
 #[inline]
 pub fn monotonic_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is a valid place for the result. The call cannot fail: the clock exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    unsafe { libc::clock_gettime(CLOCK, &raw mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 

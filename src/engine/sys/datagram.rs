@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 
 use super::addr::SocketAddress;
-use super::{attempt, faults, Result};
+use super::{attempt, faults, system, Result};
 
 /// Datagrams per system call at the most.
 pub const MOST_MESSAGES: usize = 32;
@@ -25,7 +25,7 @@ pub struct ReceiveBatch {
     memory: Box<[u8]>,
     senders: Box<[SocketAddress]>,
     parts: Box<[libc::iovec]>,
-    headers: Box<[libc::mmsghdr]>,
+    headers: Box<[system::mmsghdr]>,
     slot_bytes: usize,
     received: usize,
 }
@@ -89,7 +89,7 @@ impl ReceiveBatch {
         let headers = self.headers.as_mut_ptr();
         // SAFETY: the headers, and the memory and addresses that they point to, are valid for writes:
         // they belong to this batch, which is borrowed for the call.
-        let receive = || unsafe { libc::recvmmsg(fd, headers, capacity, 0, ptr::null_mut()) };
+        let receive = || unsafe { system::recvmmsg(fd, headers, capacity, 0, ptr::null_mut()) };
         self.received = attempt("recvmmsg", fd, || receive() as libc::ssize_t)?;
         for index in 0..self.received {
             self.senders[index].set_length(self.headers[index].msg_hdr.msg_namelen);
@@ -130,7 +130,7 @@ pub fn send_batch<'a>(
 ) -> Result<usize> {
     let mut parts = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MOST_MESSAGES];
     // SAFETY: all zeroes is a valid mmsghdr.
-    let mut headers: [libc::mmsghdr; MOST_MESSAGES] = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut headers: [system::mmsghdr; MOST_MESSAGES] = unsafe { MaybeUninit::zeroed().assume_init() };
     let mut count = 0;
     for ((data, receiver), (part, header)) in messages.zip(parts.iter_mut().zip(&mut headers)) {
         *part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
@@ -145,7 +145,7 @@ pub fn send_batch<'a>(
     }
     let count = faults::length("sendmmsg", fd, count) as libc::c_uint;
     // SAFETY: the first `count` headers are filled; data and addresses outlive the call, which only reads them.
-    let mut send = || unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_NOSIGNAL as _) };
+    let mut send = || unsafe { system::sendmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_NOSIGNAL as _) };
     attempt("sendmmsg", fd, || send() as libc::ssize_t)
 }
 

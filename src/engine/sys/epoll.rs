@@ -7,33 +7,28 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::eventfd::EventFd;
+use super::events::Events;
 use super::{attempt, check, faults, Error, Result};
+
+/// The masks of registrations and events.
+pub const IN: u32 = libc::EPOLLIN as u32;
+pub const PRI: u32 = libc::EPOLLPRI as u32;
+pub const OUT: u32 = libc::EPOLLOUT as u32;
+pub const ERR: u32 = libc::EPOLLERR as u32;
+pub const HUP: u32 = libc::EPOLLHUP as u32;
+pub const RDHUP: u32 = libc::EPOLLRDHUP as u32;
+pub const ET: u32 = libc::EPOLLET as u32;
 
 /// epoll_pwait2 answered ENOSYS (an old kernel) or EPERM (a seccomp filter): wait in milliseconds.
 static PWAIT2_MISSING: AtomicBool = AtomicBool::new(false);
 
 /// Where a wait puts its events.
-pub struct EventBuffer {
-    events: Vec<libc::epoll_event>,
-    length: usize,
-}
+pub type EventBuffer = Events<libc::epoll_event>;
 
 impl EventBuffer {
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { events: vec![libc::epoll_event { events: 0, u64: 0 }; capacity.max(1)], length: 0 }
-    }
-
-    /// How many events the last wait brought.
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    pub fn clear(&mut self) {
-        self.length = 0;
+        Self::filled_with(libc::epoll_event { events: 0, u64: 0 }, capacity)
     }
 
     /// The data given at registration, and the kernel's event mask.
@@ -41,15 +36,15 @@ impl EventBuffer {
     /// # Panics
     /// When `index` is not below `len()`.
     pub fn get(&self, index: usize) -> (u64, u32) {
-        let event = self.events[..self.length][index];
+        let event = self.memory[..self.length][index];
         (event.u64, event.events)
     }
 }
 
 /// An epoll instance.
-pub struct Epoll(OwnedFd);
+pub struct Poller(OwnedFd);
 
-impl Epoll {
+impl Poller {
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
     pub fn new() -> Result<Self> {
@@ -85,6 +80,16 @@ impl Epoll {
         Ok(())
     }
 
+    /// What ends a wait from another thread, each time; its events carry `data`.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub fn signal(&self, data: u64) -> Result<Signal> {
+        let signal = EventFd::new()?;
+        self.add(signal.as_raw_fd(), data, IN | ET)?;
+        Ok(signal)
+    }
+
     /// Waits up to `timeout_ns`; 0 looks and does not wait, `None` waits for ever.
     ///
     /// # Errors
@@ -114,8 +119,8 @@ impl Epoll {
                 libc::syscall(
                     libc::SYS_epoll_pwait2,
                     self.0.as_raw_fd(),
-                    buffer.events.as_mut_ptr(),
-                    buffer.events.len() as libc::c_int,
+                    buffer.memory.as_mut_ptr(),
+                    buffer.memory.len() as libc::c_int,
                     &raw const timeout,
                     std::ptr::null::<libc::sigset_t>(),
                     0,
@@ -136,16 +141,28 @@ impl Epoll {
         unsafe {
             libc::epoll_wait(
                 self.0.as_raw_fd(),
-                buffer.events.as_mut_ptr(),
-                buffer.events.len() as libc::c_int,
+                buffer.memory.as_mut_ptr(),
+                buffer.memory.len() as libc::c_int,
                 milliseconds,
             )
         }
     }
 }
 
-impl AsRawFd for Epoll {
+impl AsRawFd for Poller {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+/// See `Poller::signal`.
+pub type Signal = EventFd;
+
+/// Has edge-triggered registrations report once more what is ready.
+pub fn arm_again(epoll: RawFd, fd: RawFd, data: u64, events: u32) {
+    if events & ET != 0 {
+        let mut event = libc::epoll_event { events, u64: data };
+        // SAFETY: the event is valid for the call. ENOENT and EBADF, if the descriptor is another one by now, are as well.
+        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_MOD, fd, &raw mut event) };
     }
 }

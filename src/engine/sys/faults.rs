@@ -12,14 +12,14 @@
 //! Only what a call may do is done to it (`CALLS`). After EAGAIN, or after less than there is, an edge-triggered epoll
 //! owes its user an edge when that changes, epoll(7). Nothing has changed after a false one, so the registration is
 //! armed again, which makes epoll look anew: a user that waits is woken, a user that does not wait for edges hangs.
-#![expect(unsafe_code, reason = "errno, and epoll_ctl from outside of Epoll")]
+#![expect(unsafe_code, reason = "errno")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::RawFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::file::{self, FileKind};
-use super::socket;
+use super::{poller, socket, system};
 
 const SHORT: &str = "short";
 const STREAM_READ: &[&str] = &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM"];
@@ -69,7 +69,7 @@ pub fn instead_of(call: &'static str, fd: RawFd) -> Option<libc::ssize_t> {
         arm_again(fd);
     }
     // SAFETY: the place of the calling thread's own errno.
-    unsafe { *libc::__errno_location() = *number };
+    unsafe { *system::__errno_location() = *number };
     Some(-1)
 }
 
@@ -119,11 +119,7 @@ fn may_wait(fd: RawFd) -> bool {
 
 fn arm_again(fd: RawFd) {
     let Some((epoll, data, events)) = process().edges.get(&fd).copied() else { return };
-    if events & libc::EPOLLET as u32 != 0 {
-        let mut event = libc::epoll_event { events, u64: data };
-        // SAFETY: the event is valid for the call. ENOENT and EBADF, if the descriptor is another one by now, are as well.
-        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_MOD, fd, &raw mut event) };
-    }
+    poller::arm_again(epoll, fd, data, events);
 }
 
 /// What is to happen, and what has.

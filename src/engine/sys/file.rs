@@ -82,10 +82,17 @@ pub fn write_vectored(fd: RawFd, parts: &[IoSlice<'_>]) -> Result<usize> {
 ///
 /// # Errors
 /// EPERM above the limits of pipe(7), EBADF for what is no pipe.
+#[cfg(target_os = "linux")]
 pub fn set_pipe_size(fd: RawFd, bytes: usize) -> Result<()> {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     // SAFETY: has no preconditions; the kernel checks the descriptor.
     check("fcntl", unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, bytes) }).map(drop)
+}
+
+/// ENOTSUP: nobody can ask for that here.
+#[cfg(not(target_os = "linux"))]
+pub fn set_pipe_size(_fd: RawFd, _bytes: usize) -> Result<()> {
+    Err(super::Error { operation: "fcntl", errno: libc::ENOTSUP })
 }
 
 /// How many bytes can be read now (FIONREAD).

@@ -1,20 +1,40 @@
 //! Every system call of the engine, each behind a safe function.
 //!
-//! Together with `crate::py` the only place with `unsafe` code. No call blocks but `epoll`'s wait; descriptors are
+//! Together with `crate::py` the only place with `unsafe` code. No call blocks but `poller`'s wait; descriptors are
 //! owned from birth (`OwnedFd`), or borrowed as numbers from whoever owns them.
 
 pub mod addr;
 pub mod clock;
 pub mod datagram;
-pub mod epoll;
-pub mod eventfd;
+pub mod events;
 pub mod faults;
 pub mod file;
 pub mod openssl;
 pub mod socket;
 pub mod ticks;
 
+#[cfg(target_os = "linux")]
+pub mod epoll;
+#[cfg(target_os = "linux")]
+mod eventfd;
+#[cfg(target_os = "macos")]
+pub mod kqueue;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(any(target_os = "macos", test))]
+mod portable;
+
 use std::os::fd::RawFd;
+
+// Which system it is, is decided here: what waits for descriptors, and whose the calls are that not all systems have.
+#[cfg(target_os = "linux")]
+pub use self::{epoll as poller, eventfd::EventFd};
+#[cfg(target_os = "macos")]
+pub use self::{kqueue as poller, macos::EventFd};
+#[cfg(target_os = "linux")]
+use libc as system;
+#[cfg(target_os = "macos")]
+use macos as system;
 
 use super::{Error, Result};
 

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::addr::SocketAddress;
-use super::{attempt, check, faults, Result};
+use super::{attempt, check, faults, system, Result};
 
 /// The most parts that sendmsg(2) takes (IOV_MAX).
 const MOST_PARTS: usize = 1024;
@@ -59,7 +59,17 @@ pub fn is_stream(fd: RawFd) -> bool {
 /// Whether a read that was offered more room than it needed has taken everything: TCP's have, apart from urgent data. Those
 /// of Unix sockets also stop behind descriptors that were sent along.
 pub fn short_reads_are_last(fd: RawFd) -> bool {
-    is_stream(fd) && matches!(number_option(fd, libc::SO_DOMAIN), Some(libc::AF_INET | libc::AF_INET6))
+    is_stream(fd) && matches!(family(fd), Some(libc::AF_INET | libc::AF_INET6))
+}
+
+#[cfg(target_os = "linux")]
+fn family(fd: RawFd) -> Option<libc::c_int> {
+    number_option(fd, libc::SO_DOMAIN)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn family(fd: RawFd) -> Option<libc::c_int> {
+    local_address(fd).ok().map(|address| address.family())
 }
 
 fn number_option(fd: RawFd, option: libc::c_int) -> Option<libc::c_int> {
@@ -87,7 +97,7 @@ pub fn accept(fd: RawFd) -> Result<(OwnedFd, SocketAddress)> {
     let accepted = attempt("accept4", fd, || {
         let (result, address) = SocketAddress::filled_by(|place, length| {
             // SAFETY: place and length are valid for the call.
-            unsafe { libc::accept4(fd, place, length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) }
+            unsafe { system::accept4(fd, place, length, system::SOCK_NONBLOCK | system::SOCK_CLOEXEC) }
         });
         peer = Some(address);
         result as libc::ssize_t
