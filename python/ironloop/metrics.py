@@ -123,7 +123,7 @@ class Metrics:
     callback_time: Histogram
     """Duration of callbacks; short ones are timed in groups of at most eight and count with the mean."""
     turn_time: Histogram
-    """Duration of turns, without waiting."""
+    """Duration of turns, without waiting; those between two polls count with the mean, a long one apart."""
     lag: Histogram
     """How late timers ran."""
     slow_callbacks: int

@@ -8,6 +8,7 @@
 //! `cancel` may be called from any thread; everything else belongs to the loop's thread.
 
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::basic::CompareOp;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -19,7 +20,6 @@ use crate::asyncio::event_loop::{report, LoopCore};
 use crate::asyncio::handle::{HandleCore, CANCEL_DOC};
 use crate::engine::time::timer_heap::TimerKey;
 use crate::py::imports::imports;
-use crate::py::loop_owned::LoopOwned;
 use crate::py::method::{add_plain_method, PlainMethod};
 use crate::py::names::name;
 use crate::py::objects;
@@ -38,17 +38,22 @@ pub struct TimerHandle {
     /// Seconds of `loop.time()`; the object that the caller gave if it was not a float.
     when: f64,
     given_when: Option<Py<PyAny>>,
-    /// Its place in the loop's heap, until it is due or cancelled.
-    key: LoopOwned<Option<TimerKey>>,
+    /// Its place in the loop's heap, until it is due or cancelled: a `TimerKey`, or 0. A word and not more, as there may be many
+    /// timers; a key that another thread reads a moment too late matches nothing in the heap.
+    key: AtomicU64,
 }
 
 impl TimerHandle {
     pub fn new(core: HandleCore, when: f64, given_when: Option<Py<PyAny>>) -> Self {
-        Self { core, when, given_when, key: LoopOwned::new(None) }
+        Self { core, when, given_when, key: AtomicU64::new(0) }
     }
 
-    pub fn set_key(&self, py: Python<'_>, key: Option<TimerKey>) {
-        self.key.with(py, |slot| *slot = key);
+    pub fn set_key(&self, key: Option<TimerKey>) {
+        self.key.store(key.map_or(0, TimerKey::to_bits), Ordering::Relaxed);
+    }
+
+    fn key(&self) -> Option<TimerKey> {
+        TimerKey::from_bits(self.key.load(Ordering::Relaxed))
     }
 
     fn when_object(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -68,7 +73,8 @@ impl PlainMethod<TimerHandle> for TimerHandle {
         let py = slf.py();
         let this = slf.get();
         if this.core.cancel(slf.as_any())? {
-            if let Some(key) = this.key.with(py, Option::take) {
+            if let Some(key) = this.key() {
+                this.set_key(None);
                 this.core.event_loop.get().forget_timer(py, key);
             }
         }
@@ -166,8 +172,8 @@ impl TimerHandle {
     }
 
     #[getter]
-    fn _scheduled(&self, py: Python<'_>) -> bool {
-        self.key.with(py, |key| key.is_some())
+    fn _scheduled(&self) -> bool {
+        self.key().is_some()
     }
 
     #[getter]

@@ -62,6 +62,27 @@ def test_each_callback_is_in_the_histogram_also_when_they_are_timed_in_groups(lo
     assert metrics.callback_time.sum <= metrics.busy
 
 
+def test_a_slow_turn_among_short_ones_is_not_averaged_away(loop):
+    left = 1000
+
+    def step():
+        nonlocal left
+        left -= 1
+        if left == 100:
+            time.sleep(0.02)
+        if left:
+            loop.call_soon(step)
+        else:
+            loop.stop()
+
+    loop.call_soon(step)
+    loop.run_forever()
+    turn_time = loop.metrics().turn_time
+    assert turn_time.count == 1000
+    # Callbacks are timed in groups of at most eight, and so are their turns.
+    assert turn_time.max >= 0.02 / 8
+
+
 def test_timers_are_counted_with_their_lag(loop):
     async def main():
         loop.call_later(1000, print).cancel()

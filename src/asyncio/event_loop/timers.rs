@@ -43,7 +43,7 @@ impl LoopCore {
         let deadline = deadline_ns(when);
         let entry = timer.clone().unbind();
         let key = slf.get().state(py, |state| state.timers.insert(deadline, entry));
-        timer.get().set_key(py, Some(key));
+        timer.get().set_key(Some(key));
         Ok(timer)
     }
 
@@ -62,8 +62,8 @@ impl LoopCore {
             let State { timers, ready, .. } = state;
             timers.take_due(now_ns, |deadline_ns, timer| {
                 self.metrics.timers_fired.add(1);
-                self.metrics.lag.record(now_ns.saturating_sub(deadline_ns), 1);
-                timer.get().set_key(py, None);
+                self.metrics.lag.record(now_ns.saturating_sub(deadline_ns));
+                timer.get().set_key(None);
                 ready.push_back(Entry::Timer(timer));
             });
         });

@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use super::ready::{track_handles, Entry, IoEvent, Ran};
 use super::{report, Gathered, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
-use crate::engine::metrics::pace::{Lap, Pace, GROUP};
+use crate::engine::metrics::pace::{Lap, Pace};
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::spin::Spin;
 use crate::engine::reactor::{event, Reactor};
@@ -56,6 +56,9 @@ struct Run {
     /// When the turns that are not in the histogram yet began, and how many they are.
     turns_since: u64,
     turns: u32,
+    /// Those of them that were short and had no poll, and when the last of these ended.
+    short_turns: u32,
+    short_until: u64,
     /// A group of callbacks that was perhaps slow, to be reported.
     slow_group: Option<Lap>,
     in_ticks: Durations,
@@ -81,6 +84,8 @@ impl Run {
             pace: Pace::new(rate.ns_per_tick(), now),
             turns_since: now,
             turns: 0,
+            short_turns: 0,
+            short_until: now,
             slow_group: None,
             in_ticks: Durations {
                 busy_poll_interval: rate.ticks_in(BUSY_POLL_INTERVAL),
@@ -132,6 +137,7 @@ impl LoopCore {
         outcome
     }
 
+    #[inline(always)]
     fn turn(&self, slf: &Bound<'_, Self>, run: &mut Run) -> PyResult<()> {
         let py = slf.py();
         if self.inbox.is_occupied() {
@@ -182,44 +188,48 @@ impl LoopCore {
     }
 
     /// Counts the callbacks since the last look at the clock.
-    #[inline]
+    #[inline(always)]
     fn look(&self, run: &mut Run, now: u64) -> Lap {
         let lap = run.pace.look(now);
-        match lap.callbacks {
-            0 => {}
-            1 => self.metrics.callback_time.record(lap.ticks, 1),
-            GROUP => self.metrics.callback_time.record(lap.ticks / u64::from(GROUP), GROUP.into()),
-            callbacks => self.metrics.callback_time.record(lap.ticks / u64::from(callbacks), callbacks.into()),
+        if lap.callbacks > 0 {
+            self.metrics.callback_time.record_together(lap.ticks, lap.callbacks);
         }
         lap
     }
 
     /// Counts the turns and the callbacks until now, when a poll begins or the run ends; returns the time.
     fn end_of_turns(&self, run: &mut Run) -> u64 {
-        let now = ticks();
-        let lap = self.look(run, now);
-        if lap.callbacks > 0 && lap.ticks > run.in_ticks.perhaps_slow {
-            run.slow_group = Some(lap);
+        let now = run.pace.settled_at().unwrap_or_else(|| {
+            let now = ticks();
+            let lap = self.look(run, now);
+            if lap.callbacks > 0 && lap.ticks > run.in_ticks.perhaps_slow {
+                run.slow_group = Some(lap);
+            }
+            now
+        });
+        let (all, short) = (std::mem::take(&mut run.turns), std::mem::take(&mut run.short_turns));
+        if short > 0 {
+            self.count_turns(short, run.short_until.saturating_sub(run.turns_since));
+            run.turns_since = run.short_until;
         }
-        self.count_turns(run, now);
+        if all > short {
+            self.count_turns(all - short, now.saturating_sub(run.turns_since));
+        }
         now
     }
 
-    /// Counts the turns that ended by `now`.
-    fn count_turns(&self, run: &mut Run, now: u64) {
-        if run.turns > 0 {
-            let turns = u64::from(std::mem::take(&mut run.turns));
-            self.metrics.turns.add(turns);
-            self.metrics.turn_time.record(now.saturating_sub(run.turns_since) / turns, turns);
-        }
-        run.turns_since = now;
+    /// Counts turns that took so long together.
+    #[inline]
+    fn count_turns(&self, turns: u32, together: u64) {
+        self.metrics.turns.add(turns.into());
+        self.metrics.turn_time.record_together(together, turns);
     }
 
     /// What follows is no callback's time any more: a poll is over. Returns the time.
     fn poll_is_over(&self, run: &mut Run) -> u64 {
         let now = ticks();
         run.pace.skip_to(now);
-        run.turns_since = now;
+        (run.turns_since, run.short_until) = (now, now);
         self.metrics.io_events.add(run.events.len() as u64);
         now
     }
@@ -234,11 +244,12 @@ impl LoopCore {
         if run.busy_turns > BUSY_TURNS && !stopping {
             // The time is what the last timed callback says. Since then there were at most a few short ones.
             let now = run.pace.last_look();
-            if now == run.turns_since {
+            if now == run.short_until {
                 return Ok(false);
             }
-            self.count_turns(run, now);
             if now.saturating_sub(run.last_poll) < run.in_ticks.busy_poll_interval {
+                // They are counted together, before the next poll, and apart from the last turn, which may be long.
+                (run.short_turns, run.short_until) = (run.turns, now);
                 return Ok(false);
             }
         }
@@ -274,6 +285,8 @@ impl LoopCore {
         let waited = self.poll_is_over(run).saturating_sub(start);
         if spins { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
         match outcome {
+            // It never spins.
+            Ok(_) if limit == 0 => {}
             Ok(0) if !spins => run.spin.blocked(None, limit),
             Ok(_) if !spins => run.spin.blocked(Some(TickRate::of_this_machine().ns(waited)), limit),
             // A timer is due: nobody knows whether an event would have come.
@@ -314,18 +327,28 @@ impl LoopCore {
     }
 
     /// Sends what the callback wrote in several pieces, and times it.
-    #[inline]
+    #[inline(always)]
     fn after_callback(&self, slf: &Bound<'_, Self>, run: &mut Run, ran: &Ran<'_, '_>) -> PyResult<()> {
         if self.flush_pending.load(Ordering::Relaxed) {
             self.flush_gathered(slf.py())?;
         }
         if run.pace.callback_done() {
-            let lap = self.look(run, ticks());
-            if lap.ticks > run.in_ticks.perhaps_slow {
+            if let Some(lap) = self.time_callback(run, matches!(ran, Ran::Event(_))) {
                 return slow(slf, Some(ran), lap);
             }
         }
         Ok(())
+    }
+
+    /// Looks at the clock after a callback, which has perhaps left nothing to be let go of; returns what was slow.
+    #[inline(never)]
+    fn time_callback(&self, run: &mut Run, settled: bool) -> Option<Lap> {
+        let lap = self.look(run, ticks());
+        if lap.ticks > run.in_ticks.perhaps_slow {
+            return Some(lap);
+        }
+        run.pace.settle(settled);
+        None
     }
 
     /// Sends what the callback that just returned wrote in several pieces.

@@ -463,6 +463,17 @@ impl FastMethod<StreamTransport> for Write {
         Never blocks. Raises TypeError for other types, RuntimeError after write_eof(); after the connection\n\
         was lost data is dropped.";
 
+    /// In a callback: the run of the loop has told PyO3 that the thread is attached.
+    #[inline]
+    fn call_directly<'py>(
+        slf: Borrowed<'_, 'py, StreamTransport>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let ([data], None) = (arguments.positional(), arguments.keyword_names()) else { return None };
+        let in_callback = slf.get().event_loop.get().runs_here();
+        in_callback.then(|| StreamTransport::write_data(&slf, *data).map(|()| slf.py().None().into_bound(slf.py())))
+    }
+
     #[inline]
     fn call<'py>(slf: Borrowed<'_, 'py, StreamTransport>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
         let data = arguments.single("write", "data")?;

@@ -15,6 +15,10 @@ use histogram::Histogram;
 pub struct Count(AtomicU64);
 
 impl Count {
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     #[inline]
     pub fn add(&self, more: u64) {
         self.set(self.get().wrapping_add(more));

@@ -7,7 +7,7 @@
 /// Callbacks that take less than this many nanoseconds are timed in groups.
 const SHORT_NS: f64 = 800.0;
 /// Callbacks in a group.
-pub const GROUP: u32 = 8;
+const GROUP: u32 = 8;
 /// So many short ones must have followed each other before they are grouped.
 const SHORT_ONES: u32 = 32;
 
@@ -27,13 +27,21 @@ pub struct Pace {
     last_look: u64,
     callbacks: u32,
     group: u32,
-    /// Short ones since the last long one or wait.
+    /// Short ones since the last long one or wait, while they are timed one by one.
     short_ones: u32,
+    settled: bool,
 }
 
 impl Pace {
     pub fn new(ns_per_tick: f64, now: u64) -> Self {
-        Self { short_ticks: (SHORT_NS / ns_per_tick) as u64, last_look: now, callbacks: 0, group: 1, short_ones: 0 }
+        Self {
+            short_ticks: (SHORT_NS / ns_per_tick) as u64,
+            last_look: now,
+            callbacks: 0,
+            group: 1,
+            short_ones: 0,
+            settled: false,
+        }
     }
 
     /// A callback is over: whether the clock is to be looked at.
@@ -48,9 +56,14 @@ impl Pace {
     pub fn look(&mut self, now: u64) -> Lap {
         let lap = Lap { ticks: now.saturating_sub(self.last_look), callbacks: self.callbacks };
         if lap.callbacks > 0 {
-            let short = lap.ticks < self.short_ticks * u64::from(lap.callbacks);
-            self.short_ones = if short { self.short_ones.saturating_add(lap.callbacks) } else { 0 };
-            self.group = if self.short_ones >= SHORT_ONES { GROUP } else { 1 };
+            if lap.ticks >= self.short_ticks * u64::from(lap.callbacks) {
+                self.rest();
+            } else if self.group == 1 {
+                self.short_ones += lap.callbacks;
+                if self.short_ones >= SHORT_ONES {
+                    self.group = GROUP;
+                }
+            }
         }
         self.last_look = now;
         self.callbacks = 0;
@@ -62,9 +75,20 @@ impl Pace {
         self.last_look
     }
 
+    /// Whether the callback that was just timed has left nothing to be let go of: until the next one, nothing happens.
+    pub fn settle(&mut self, settled: bool) {
+        self.settled = settled;
+    }
+
+    /// The last look, if nothing that takes time has happened since.
+    pub fn settled_at(&self) -> Option<u64> {
+        (self.settled && self.callbacks == 0).then_some(self.last_look)
+    }
+
     /// Time passed that belongs to no callback: the loop looked for events until `now`.
     pub fn skip_to(&mut self, now: u64) {
         self.last_look = now;
+        self.settled = false;
     }
 
     /// The loop waits for events.
@@ -126,6 +150,22 @@ mod tests {
         pace.skip_to(now + 1_000_000);
         assert!(pace.callback_done());
         assert_eq!(pace.look(now + 1_000_100), Lap { ticks: 100, callbacks: 1 });
+    }
+
+    #[test]
+    fn a_look_holds_until_something_happens() {
+        let mut pace = Pace::new(1.0, 0);
+        assert_eq!(pace.settled_at(), None);
+        pace.callback_done();
+        pace.look(1000);
+        assert_eq!(pace.settled_at(), None);
+        pace.settle(true);
+        assert_eq!(pace.settled_at(), Some(1000));
+        pace.callback_done();
+        assert_eq!(pace.settled_at(), None);
+        pace.settle(true);
+        pace.skip_to(2000);
+        assert_eq!(pace.settled_at(), None);
     }
 
     #[test]

@@ -9,11 +9,37 @@
 //! stale they are swept out, so memory stays flat under schedule-and-cancel. Four children per node
 //! make the heap half as deep as a binary one, and they share a cache line or two.
 
-/// Where a timer is, until it fires or is cancelled.
+use std::num::NonZeroU64;
+
+/// Where a timer is, until it fires or is cancelled: its slot, plus one, and above it the low half of its sequence.
+///
+/// Afterwards the key matches nothing, until the slot is given out for the timer that comes exactly 2^32 ones later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TimerKey {
-    slot: u32,
-    sequence: u64,
+pub struct TimerKey(NonZeroU64);
+
+impl TimerKey {
+    fn new(slot: u32, sequence: u64) -> Self {
+        let bits = sequence << u32::BITS | (u64::from(slot) + 1);
+        Self(NonZeroU64::new(bits).expect("the lower half is not zero"))
+    }
+
+    const fn slot(self) -> u32 {
+        (self.0.get() as u32).wrapping_sub(1)
+    }
+
+    const fn matches(self, sequence: u64) -> bool {
+        (self.0.get() >> u32::BITS) as u32 == sequence as u32
+    }
+
+    /// The key in a word, which is not zero.
+    pub const fn to_bits(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The key that `to_bits` made a word of; none of zero.
+    pub fn from_bits(bits: u64) -> Option<Self> {
+        NonZeroU64::new(bits).map(Self)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -67,7 +93,7 @@ impl<T> TimerHeap<T> {
     /// Adds a timer; among equal deadlines the first one in is the first one out.
     ///
     /// # Panics
-    /// With 2^32 timers at once.
+    /// With 2^32 - 1 timers at once.
     pub fn insert(&mut self, deadline_ns: u64, payload: T) -> TimerKey {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -75,19 +101,20 @@ impl<T> TimerHeap<T> {
             Some(slot) => slot,
             None => {
                 self.slots.push(Slot { sequence: 0, payload: None });
-                u32::try_from(self.slots.len() - 1).expect("fewer timers than 32 bits can count")
+                let count = u32::try_from(self.slots.len()).expect("fewer timers than 32 bits can count");
+                count - 1
             }
         };
         self.slots[slot as usize] = Slot { sequence, payload: Some(payload) };
         self.live += 1;
         self.heap.push(Entry { deadline_ns, sequence, slot });
         self.sift_up(self.heap.len() - 1);
-        TimerKey { slot, sequence }
+        TimerKey::new(slot, sequence)
     }
 
     /// Takes a timer out; `None` if it fired or was cancelled before.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
-        let payload = self.take(key.slot, key.sequence)?;
+        let payload = self.take(key.slot(), |sequence| key.matches(sequence))?;
         if self.heap.len() > SWEEP_FROM && self.live * 2 < self.heap.len() {
             self.sweep();
         }
@@ -122,7 +149,7 @@ impl<T> TimerHeap<T> {
         self.restore();
         due.sort_unstable_by_key(Entry::order);
         for Entry { deadline_ns, slot, sequence } in due {
-            if let Some(payload) = self.take(slot, sequence) {
+            if let Some(payload) = self.take(slot, |other| other == sequence) {
                 each(deadline_ns, payload);
             }
         }
@@ -134,7 +161,7 @@ impl<T> TimerHeap<T> {
             return None;
         }
         let Entry { deadline_ns, slot, sequence } = self.pop_entry()?;
-        let payload = self.take(slot, sequence)?;
+        let payload = self.take(slot, |other| other == sequence)?;
         Some((deadline_ns, payload))
     }
 
@@ -176,8 +203,8 @@ impl<T> TimerHeap<T> {
             .is_some_and(|slot| slot.sequence == entry.sequence && slot.payload.is_some())
     }
 
-    fn take(&mut self, slot: u32, sequence: u64) -> Option<T> {
-        let place = self.slots.get_mut(slot as usize).filter(|place| place.sequence == sequence)?;
+    fn take(&mut self, slot: u32, is_meant: impl FnOnce(u64) -> bool) -> Option<T> {
+        let place = self.slots.get_mut(slot as usize).filter(|place| is_meant(place.sequence))?;
         let payload = place.payload.take()?;
         self.free.push(slot);
         self.live -= 1;

@@ -418,6 +418,23 @@ impl FastMethod<DatagramTransport> for SendTo {
         addr is an address as the socket's family has them; None sends to the peer of a connected endpoint.\n\
         Never blocks for room. Errors of the network go to the protocol's error_received().";
 
+    /// In a callback: the run of the loop has told PyO3 that the thread is attached.
+    #[inline]
+    fn call_directly<'py>(
+        slf: Borrowed<'_, 'py, DatagramTransport>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let (data, address) = match (arguments.positional(), arguments.keyword_names()) {
+            ([data], None) => (*data, None),
+            ([data, address], None) => (*data, Some(*address)),
+            _ => return None,
+        };
+        let address = address.filter(|address| !address.is_none());
+        let in_callback = slf.get().event_loop.get().runs_here();
+        in_callback
+            .then(|| DatagramTransport::send_to(&slf, data, address).map(|()| slf.py().None().into_bound(slf.py())))
+    }
+
     #[inline]
     fn call<'py>(slf: Borrowed<'_, 'py, DatagramTransport>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
         let (data, address) = arguments.one_or_two("sendto", "data", "addr")?;
