@@ -42,12 +42,15 @@ class Reader(Recorder):
 @pytest.mark.parametrize("way", ["write", "writelines", "drain"])
 def test_streams_lose_nothing(run, loop, noise, tls, way):
     sent = messages(noise)
+    answered = loop.create_future()
 
     async def answer(reader, writer):
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
         writer.close()
+        await writer.wait_closed()
+        answered.set_result(None)
 
     async def main():
         server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=server_context() if tls else None)
@@ -64,6 +67,7 @@ def test_streams_lose_nothing(run, loop, noise, tls, way):
         assert await waiting == b"".join(sent)
         writer.close()
         await writer.wait_closed()
+        await answered
         await close_all(server)
 
     run(main)
