@@ -79,10 +79,6 @@ impl RecordLayer for Fake {
     fn outgoing(&self) -> usize {
         self.outgoing.borrow().len()
     }
-
-    fn take_outgoing(&self, spare: Vec<u8>) -> Vec<u8> {
-        self.outgoing.replace(spare)
-    }
 }
 
 /// One direction: what was written, what is on its way, and what came out.
@@ -109,7 +105,7 @@ impl Flow {
     }
 
     fn receive(&mut self, room: usize, cut: usize) {
-        let mut records = self.sender.take_outgoing(Vec::new());
+        let mut records = self.sender.outgoing.take();
         let rest = records.split_off(cut.min(records.len()));
         self.sender.outgoing.replace(rest);
         let mut buffer = vec![MaybeUninit::new(0); room];
