@@ -25,7 +25,8 @@ ELSEWHERE = {"integrations.md", "libraries.md", "reliability.md", "extensions.md
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<kind>python|console)(?P<options>[^\n]*)\n(?P<body>.*?)^ *```$", re.M | re.S)
 PROGRAM = re.compile(r"^(print\()?(asyncio|ironloop)\.run\(|^ *assert ", re.MULTILINE)
 # `top` and `compare` have tests of their own; what they print is never the same twice.
-NOT_RUN = re.compile(r"python -m ironloop (top|compare)|integrations\.dask|benches/|your_program")
+# `bench` measures for minutes: tests/insight/test_bench.py has shorter ones.
+NOT_RUN = re.compile(r"python -m ironloop (top|compare)|integrations\.dask|benches/|your_program|ironloop bench")
 
 
 def blocks(page, kind):
