@@ -82,12 +82,13 @@ pub fn session(object: &Bound<'_, PyAny>) -> Option<(Session, Py<PyAny>)> {
         return None;
     }
     // What this callback raises, in the middle of a connection, only the object's own methods tell.
-    let callback = || object.getattr(name!(py, "context"))?.getattr(name!(py, "_msg_callback"));
-    if callback().is_ok_and(|callback| !callback.is_none()) {
+    let attributes = || -> PyResult<_> {
+        Ok((object.getattr(name!(py, "context"))?, object.getattr(name!(py, "_sslobj"))?, name!(py, "_msg_callback")))
+    };
+    let (context, socket, callback) = attributes().ok()?;
+    if context.getattr(callback).is_ok_and(|callback| !callback.is_none()) {
         return None;
     }
-    let socket = || object.getattr(name!(py, "_sslobj"));
-    let socket = socket().ok()?;
     if !socket.get_type().is(socket_class) || !word(&socket, SOCKET_SOCKET)?.is_null() {
         return None;
     }

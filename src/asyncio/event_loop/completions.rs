@@ -59,13 +59,19 @@ impl Postable for LoopCore {
         let queue = Arc::new(Queue::new().map_err(|error| os_error(py, &error))?);
         let kept = slf.get().completions.keep(Arc::clone(&queue));
         if Arc::ptr_eq(&kept, &queue) {
-            let reader = Bound::new(py, Reader(queue))?;
-            let run = reader.getattr(name!(py, "run"))?;
-            let added = slf.call_method1(name!(py, "_add_reader"), (reader.get().descriptor(), run));
-            added.inspect_err(|_| slf.get().completions.close())?;
+            // Nobody would read a queue that stays without its reader.
+            read(slf, queue).inspect_err(|_| slf.get().completions.close())?;
         }
         Ok(kept)
     }
+}
+
+/// Has the loop run what is posted to its queue.
+fn read(slf: &Bound<'_, LoopCore>, queue: Arc<Queue>) -> PyResult<()> {
+    let py = slf.py();
+    let reader = Bound::new(py, Reader(queue))?;
+    let run = reader.getattr(name!(py, "run"))?;
+    slf.call_method1(name!(py, "_add_reader"), (reader.get().descriptor(), run)).map(drop)
 }
 
 /// The callback of the queue's descriptor. Refers to no Python object: what is posted is the poster's.
