@@ -43,32 +43,14 @@ def test_callbacks_and_turns_are_counted(loop):
     assert metrics.turn_time.count == 1
 
 
-def test_each_callback_is_in_the_histogram_also_when_they_are_timed_in_groups(loop):
-    left = 10_000
+def run_chain(loop, length, sleeping_at=None):
+    """Runs that many callbacks, each scheduled by the one before; one of them sleeps for 0.02 s."""
+    left = length
 
     def step():
         nonlocal left
         left -= 1
-        if left:
-            loop.call_soon(step)
-        else:
-            loop.stop()
-
-    loop.call_soon(step)
-    loop.run_forever()
-    metrics = loop.metrics()
-    assert metrics.callbacks == metrics.turns == 10_000
-    assert metrics.callback_time.count == metrics.turn_time.count == 10_000
-    assert metrics.callback_time.sum <= metrics.busy
-
-
-def test_a_slow_turn_among_short_ones_is_not_averaged_away(loop):
-    left = 1000
-
-    def step():
-        nonlocal left
-        left -= 1
-        if left == 100:
+        if left == sleeping_at:
             time.sleep(0.02)
         if left:
             loop.call_soon(step)
@@ -77,6 +59,18 @@ def test_a_slow_turn_among_short_ones_is_not_averaged_away(loop):
 
     loop.call_soon(step)
     loop.run_forever()
+
+
+def test_each_callback_is_in_the_histogram_also_when_they_are_timed_in_groups(loop):
+    run_chain(loop, 10_000)
+    metrics = loop.metrics()
+    assert metrics.callbacks == metrics.turns == 10_000
+    assert metrics.callback_time.count == metrics.turn_time.count == 10_000
+    assert metrics.callback_time.sum <= metrics.busy
+
+
+def test_a_slow_turn_among_short_ones_is_not_averaged_away(loop):
+    run_chain(loop, 1000, sleeping_at=100)
     turn_time = loop.metrics().turn_time
     assert turn_time.count == 1000
     # Callbacks are timed in groups of at most eight, and so are their turns.
