@@ -121,7 +121,7 @@ def test_fifty_stalled_handshakes_block_nobody_and_cost_no_thread(run, loop, tls
         for _ in range(3):
             await client_is_served(tls, server)
         assert time.monotonic() - started < 30  # those take 60
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
         for sock in stalled:
             sock.close()
         while made.qsize() > 3:
