@@ -121,7 +121,7 @@ class Metrics:
     spin: float
     """Seconds that it looked for events again and again instead of waiting."""
     callback_time: Histogram
-    """Duration of callbacks; short ones are timed in groups of at most eight and count with the mean."""
+    """Duration of callbacks; short ones are timed in groups of at most 16 and count with the mean, a long one apart."""
     turn_time: Histogram
     """Duration of turns, without waiting; those between two polls count with the mean, a long one apart."""
     lag: Histogram
