@@ -128,10 +128,19 @@ class Metrics:
     """How late timers ran."""
     slow_callbacks: int
     """Callbacks that took longer than `loop.slow_callback_duration`, debug mode or not."""
-    slowest: str | None
-    """The slowest of them, with the task's name."""
-    slowest_time: float
-    """Its duration; 0.0 if there is none."""
+    slowest_callbacks: tuple[tuple[str, float], ...]
+    """The slowest of them by name, at most five, the slowest first, and the longest duration of each. Of a task it is
+    the task's name."""
+
+    @property
+    def slowest(self) -> str | None:
+        """The name of the slowest callback."""
+        return self.slowest_callbacks[0][0] if self.slowest_callbacks else None
+
+    @property
+    def slowest_time(self) -> float:
+        """Its duration; 0.0 if there is none."""
+        return self.slowest_callbacks[0][1] if self.slowest_callbacks else 0.0
 
     @property
     def connections_open(self) -> int:
@@ -157,8 +166,7 @@ def snapshot(loop: Loop) -> Metrics:
         executor_waiting=waiting,
         executor_running=running,
         slow_callbacks=slow.count,
-        slowest=slow.slowest,
-        slowest_time=slow.slowest_time,
+        slowest_callbacks=slow.slowest(),
         **counters,
     )
 

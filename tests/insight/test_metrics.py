@@ -227,6 +227,23 @@ def test_the_slowest_of_slow_callbacks_is_kept(loop):
     metrics = loop.metrics()
     assert metrics.slow_callbacks == 3
     assert "sleep_longer" in metrics.slowest
+    longest, second = metrics.slowest_callbacks
+    assert longest == (metrics.slowest, metrics.slowest_time)
+    assert "sleep_a_little" in second[0]
+
+
+def test_the_five_slowest_are_named(loop):
+    loop.slow_callback_duration = 0.001
+    for number in range(1, 8):
+        loop.call_soon(
+            type(f"Number{number}", (), {"__call__": lambda _, seconds: time.sleep(seconds)})(), number / 250
+        )
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    metrics = loop.metrics()
+    assert metrics.slow_callbacks >= 7
+    assert len(metrics.slowest_callbacks) == 5
+    assert sorted(metrics.slowest_callbacks, key=lambda it: -it[1]) == list(metrics.slowest_callbacks)
 
 
 def test_name_lookups_that_need_a_thread_are_counted(loop):

@@ -28,6 +28,8 @@ def texts(picture):
 def structure(lines):
     """The words, without numbers, curves, lines around them, and classes, which Python 3.10 does not tell."""
     lines = [re.sub(r"StreamReader\.", "", line) for line in lines]
+    # Another callback than this may have been slow, too.
+    lines = [line for line in lines if "report" in line or not re.match(r"[│\s]*[0-9.]+ s  ", line)]
     return {re.sub(rf"[0-9.,{BARS}│╭╮╰╯─\s]+", " ", line).strip() for line in lines} - {""}
 
 
