@@ -12,6 +12,7 @@ import ironloop
 import pytest
 
 from tests.peers.programs import missing
+from tests.support import traced
 from tests.support.browser import look
 
 # As `vizviewer` does it, the interface asks for /vizviewer_info and then opens /localtrace. What it made of that is
@@ -53,24 +54,13 @@ def perfetto():
 
 
 def trace(path):
-    """A program with I/O, tasks, timers, and a slow callback; the process' id."""
+    """The events of a program with I/O, tasks, a timer and a slow callback."""
 
-    async def echo(reader, writer):
-        writer.write(await reader.readexactly(5))
-        writer.close()
+    async def meanwhile():
+        asyncio.get_running_loop().call_soon(time.sleep, 0.005)
+        await asyncio.sleep(0.001)
 
-    async def main():
-        server = await asyncio.start_server(echo, "127.0.0.1", 0)
-        with ironloop.trace(path):
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-            writer.write(b"hello")
-            assert await reader.read() == b"hello"
-            writer.close()
-            asyncio.get_running_loop().call_soon(time.sleep, 0.005)
-            await asyncio.sleep(0.001)
-        server.close()
-
-    ironloop.run(main())
+    ironloop.run(traced.echo(path, meanwhile))
     return json.loads(path.read_text())["traceEvents"]
 
 
