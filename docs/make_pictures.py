@@ -9,6 +9,7 @@ import asyncio
 import pathlib
 import sys
 import threading
+import time
 
 import ironloop
 from ironloop import _top, _top_view
@@ -35,14 +36,24 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
+async def clients(port: int) -> None:
+    await asyncio.gather(*(asyncio.create_task(client(port, 0.001 * n), name=f"client {n}") for n in range(1, 9)))
+
+
+async def report() -> None:
+    """What should be in a thread."""
+    time.sleep(0.12)
+
+
 async def serve(looked: threading.Event) -> None:
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    clients = [asyncio.create_task(client(port, 0.001 * n), name=f"client {n}") for n in range(1, 9)]
+    served = asyncio.create_task(clients(port), name="clients")
+    await asyncio.sleep(LOOKS * INTERVAL / 2)
+    await asyncio.create_task(report(), name="report 7")
     await asyncio.to_thread(looked.wait)
-    for task in clients:
-        task.cancel()
-    await asyncio.gather(*clients, return_exceptions=True)
+    served.cancel()
+    await asyncio.gather(served, return_exceptions=True)
     server.close()
 
 

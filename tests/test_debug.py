@@ -179,6 +179,18 @@ def test_an_unclosed_transport_warns_and_is_closed(loop_factory):
     assert all(warning.category is ResourceWarning for warning in caught)
 
 
+def test_a_coroutine_that_was_never_awaited_says_where_it_was_made(loop):
+    async def forgotten():
+        pass
+
+    async def careless():
+        forgotten()
+
+    loop.set_debug(True)
+    with pytest.warns(RuntimeWarning, match=r"(?s)forgotten' was never awaited\nCoroutine created at.*in careless"):
+        loop.run_until_complete(careless())
+
+
 @pytest.mark.parametrize("switch", [["-X", "dev"], []])
 def test_the_interpreters_switches_turn_it_on(switch):
     code = "import ironloop; loop = ironloop.new_event_loop(); print(loop.get_debug()); loop.close()"

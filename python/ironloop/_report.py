@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import base_events, format_helpers
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._hints import add_hint as add_hint  # called from there
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._loop import Loop
+
+SLOWEST = 5
+"""So many names of slow callbacks are kept."""
 
 
 class _AnyHandle(Protocol):
@@ -90,19 +94,29 @@ def traced(loop: Loop, what: str, start: float, events: int) -> None:
 
 
 class SlowCallbacks:
-    """Counts callbacks that took longer than `slow_callback_duration`, and remembers the slowest."""
+    """Counts callbacks that took longer than `slow_callback_duration`, and remembers the slowest and the last ones."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.slowest: str | None = None
-        self.slowest_time = 0.0
+        self._longest: dict[str, float] = {}
+        # Of the callbacks that were timed together, the number of the first and of the last, and their seconds.
+        self._last: deque[tuple[int, int, float]] = deque(maxlen=16)
 
-    def add(self, name: Callable[[], str], seconds: float) -> None:
-        """One more; `name` is only called if it is the slowest so far."""
+    def add(self, name: str, seconds: float, first: int, last: int) -> None:
+        """One more, among the callbacks with these numbers."""
         self.count += 1
-        if seconds > self.slowest_time:
-            self.slowest_time = seconds
-            self.slowest = name()
+        self._last.append((first, last, seconds))
+        self._longest[name] = max(seconds, self._longest.get(name, 0.0))
+        if len(self._longest) > SLOWEST:
+            del self._longest[min(self._longest, key=self._longest.__getitem__)]
+
+    def slowest(self) -> tuple[tuple[str, float], ...]:
+        """Names with the longest time of each, the slowest first."""
+        return tuple(sorted(self._longest.copy().items(), key=lambda item: -item[1]))
+
+    def seconds(self, number: int) -> float | None:
+        """How long the callback with this number took, if that was long and it is among the last ones."""
+        return next((seconds for first, last, seconds in list(self._last) if first <= number <= last), None)
 
 
 def slow_callback(loop: Loop, callback: object, seconds: float, callbacks: int) -> None:
@@ -113,13 +127,12 @@ def slow_callback(loop: Loop, callback: object, seconds: float, callbacks: int) 
     """
     if seconds < loop.slow_callback_duration:
         return
-
-    def name() -> str:
-        if callback is None:
-            return f"one of {callbacks} callbacks" if callbacks > 1 else "a callback"
-        return _name(callback) + (f" or one of the {callbacks - 1} before it" if callbacks > 1 else "")
-
-    loop._slow_callbacks.add(name, seconds)
+    if callback is None:
+        name = f"one of {callbacks} callbacks" if callbacks > 1 else "a callback"
+    else:
+        name = _name(callback) + (f" or one of the {callbacks - 1} before it" if callbacks > 1 else "")
+    last = loop._progress()[0]
+    loop._slow_callbacks.add(name, seconds, last - callbacks + 1, last)
 
 
 def _name(callback: object) -> str:

@@ -142,8 +142,9 @@ class History:
         """The last rates and the tasks, as plain lines."""
         lines = [f"{name:<22}{values[-1]:>14,.1f}" for name, values in self.series.items()]
         metrics = self.loop.get("metrics", {})
-        for name in ("ready", "timers", "slow_callbacks", "slowest"):
+        for name in ("ready", "timers", "slow_callbacks"):
             lines.append(f"{name.replace('_', ' '):<22}{metrics.get(name)!s:>14}")
+        lines += [f"  {seconds:.3f} s  {name}" for name, seconds in metrics.get("slowest_callbacks", [])]
         lines += [f"tasks: {self.loop.get('count', 0)}"]
         lines += [f"  {text}" for text in task_tree(self.loop.get("tasks", []))]
         return "\n".join(lines)

@@ -19,18 +19,20 @@ if TYPE_CHECKING:
 
 BARS = "▁▂▃▄▅▆▇█"
 TASKS_SHOWN = 15
+FEWEST_TASKS = 3
 
 
 def live(snapshots: Iterator[dict[str, Any]], history: History, console: Console | None = None) -> None:
     """Draw each snapshot when it comes, until there are no more."""
-    with Live(console=console or Console(), auto_refresh=False) as view:
+    console = console or Console()
+    with Live(console=console, auto_refresh=False) as view:
         for snapshot in snapshots:
             history.add(snapshot)
-            view.update(picture(history), refresh=True)
+            view.update(picture(history, console.height if console.is_terminal else None), refresh=True)
 
 
-def picture(history: History) -> RenderableType:
-    """All of it."""
+def picture(history: History, height: int | None = None) -> RenderableType:
+    """All of it, with as many tasks as have room in so many lines."""
     snapshot, loop = history.snapshot, history.loop
     command = " ".join(str(word) for word in snapshot.get("command", []))
     title = f"ironloop {snapshot.get('ironloop')} on Python {snapshot.get('python')}, process {snapshot.get('pid')}"
@@ -40,8 +42,17 @@ def picture(history: History) -> RenderableType:
         Panel(Text(command, overflow="ellipsis", no_wrap=True), title=title, title_align="left"),
         _rates(history),
         _state(loop),
-        _tasks(loop),
+        _tasks(loop, _room(history, height)),
     )
+
+
+def _room(history: History, height: int | None) -> int:
+    """How many tasks to show: what the other parts, and the frames around them, leave of the terminal."""
+    if height is None:
+        return TASKS_SHOWN
+    # The loop's line may need two.
+    others = 3 + 1 + max(len(history.series), 1) + 4 + len(history.loop["metrics"]["slowest_callbacks"]) + 3
+    return min(max(height - others, FEWEST_TASKS), TASKS_SHOWN)
 
 
 def _rates(history: History) -> RenderableType:
@@ -79,13 +90,13 @@ def _state(loop: dict[str, Any]) -> RenderableType:
         ("slow callbacks ", "bold"),
         (f"{metrics['slow_callbacks']:,}", "red" if metrics["slow_callbacks"] else ""),
     )
-    if metrics["slowest"]:
-        line.append(f"\nslowest: {metrics['slowest']}, {metrics['slowest_time']:.3f} s", style="red")
+    for name, seconds in metrics["slowest_callbacks"]:
+        line.append(f"\n{seconds:7.3f} s  {name}", style="red")
     return Panel(line, title="loop", title_align="left")
 
 
-def _tasks(loop: dict[str, Any]) -> RenderableType:
+def _tasks(loop: dict[str, Any], room: int) -> RenderableType:
     lines = task_tree(loop["tasks"])
-    rest = loop["count"] - min(len(lines), TASKS_SHOWN)
-    text = "\n".join(lines[:TASKS_SHOWN]) + (f"\nand {rest} more" if rest > 0 else "")
+    rest = loop["count"] - min(len(lines), room)
+    text = "\n".join(lines[:room]) + (f"\nand {rest} more" if rest > 0 else "")
     return Panel(Text(text, overflow="ellipsis", no_wrap=True), title=f"{loop['count']} tasks", title_align="left")

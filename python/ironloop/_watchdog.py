@@ -92,7 +92,7 @@ class _Blockage:
         callback, thread, waiting = loop._progress()
         running = thread != 0 and not waiting
         if callback != self._callback or not running:
-            self._end(now)
+            self._end(loop, now, late)
             if not running:
                 self._callback = -1
                 return
@@ -120,9 +120,13 @@ class _Blockage:
         logger.warning("%r is blocked: %s has been running for %.2f s%s\n%s", loop, self._name, blocked, held, text)
         del frame
 
-    def _end(self, now: float) -> None:
+    def _end(self, loop: Loop, now: float, late: float) -> None:
         if self._name:
-            logger.warning("no longer blocked: %s took %.2f s", self._name, now - self._since)
+            # The loop knows better than a thread that the next callback has perhaps kept waiting.
+            seconds = loop._slow_callbacks.seconds(self._callback)
+            at_most = "at most " if seconds is None and late >= self._threshold else ""
+            took = now - self._since if seconds is None else seconds
+            logger.warning("no longer blocked: %s took %s%.2f s", self._name, at_most, took)
         self._name = ""
         self._next_report = self._threshold
 

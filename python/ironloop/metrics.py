@@ -121,17 +121,26 @@ class Metrics:
     spin: float
     """Seconds that it looked for events again and again instead of waiting."""
     callback_time: Histogram
-    """Duration of callbacks; short ones are timed in groups of at most eight and count with the mean."""
+    """Duration of callbacks; short ones are timed in groups of at most 16 and count with the mean, a long one apart."""
     turn_time: Histogram
     """Duration of turns, without waiting; those between two polls count with the mean, a long one apart."""
     lag: Histogram
     """How late timers ran."""
     slow_callbacks: int
     """Callbacks that took longer than `loop.slow_callback_duration`, debug mode or not."""
-    slowest: str | None
-    """The slowest of them, with the task's name."""
-    slowest_time: float
-    """Its duration; 0.0 if there is none."""
+    slowest_callbacks: tuple[tuple[str, float], ...]
+    """The slowest of them by name, at most five, the slowest first, and the longest duration of each. Of a task it is
+    the task's name."""
+
+    @property
+    def slowest(self) -> str | None:
+        """The name of the slowest callback."""
+        return self.slowest_callbacks[0][0] if self.slowest_callbacks else None
+
+    @property
+    def slowest_time(self) -> float:
+        """Its duration; 0.0 if there is none."""
+        return self.slowest_callbacks[0][1] if self.slowest_callbacks else 0.0
 
     @property
     def connections_open(self) -> int:
@@ -157,8 +166,7 @@ def snapshot(loop: Loop) -> Metrics:
         executor_waiting=waiting,
         executor_running=running,
         slow_callbacks=slow.count,
-        slowest=slow.slowest,
-        slowest_time=slow.slowest_time,
+        slowest_callbacks=slow.slowest(),
         **counters,
     )
 

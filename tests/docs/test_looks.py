@@ -6,17 +6,11 @@ sees back to the server.
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
-import queue
-import shutil
-import subprocess
-import threading
 
 import pytest
 
-from tests.peers.programs import skip_or_fail
+from tests.support.browser import look
 
 WIDTHS = {"phone": 360, "desktop": 1280}
 LOOK = """<!doctype html><meta charset="utf-8"><body><script>
@@ -45,48 +39,12 @@ main();
 </script>"""
 
 
-class Site(http.server.SimpleHTTPRequestHandler):
-    """The folder `directory`; what is posted goes into `server.posted`."""
-
-    def do_POST(self):
-        self.server.posted.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_arguments):
-        pass
-
-
 @pytest.fixture(scope="module")
-def browser():
-    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        skip_or_fail("needs Chromium")
-    return found
-
-
-@pytest.fixture(scope="module")
-def seen(site, browser, tmp_path_factory):
+def seen(site, tmp_path_factory):
     """What the browser sees of each page at each width."""
     paths = sorted(str(path.relative_to(site)) for path in site.rglob("*.html"))
     cases = [(path, width) for path in paths for width in WIDTHS.values()]
-    (site / "look.html").write_text(LOOK % json.dumps(cases), encoding="utf-8")
-    handler = functools.partial(Site, directory=site)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.posted = queue.Queue()
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        command = [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-            f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--remote-debugging-port=0",
-            f"http://127.0.0.1:{server.server_port}/look.html",
-        ]  # fmt: skip
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-            try:
-                found = server.posted.get(timeout=50)
-            finally:
-                running.terminate()
-                server.shutdown()
+    found = look(LOOK % json.dumps(cases), site, tmp_path_factory.mktemp("profile"))
     assert [(page["path"], page["asked"]) for page in found] == cases
     return found
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -14,6 +15,7 @@ import threading
 
 import ironloop
 import pytest
+from ironloop import _top
 
 
 @pytest.fixture(autouse=True)
@@ -132,8 +134,10 @@ def test_a_forked_child_leaves_the_parents_socket_alone():
 
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, sys, time
 async def worker():
+    asyncio.get_running_loop().slow_callback_duration = 0.001
+    time.sleep(0.002)
     while True:
         await asyncio.sleep(0.001)
 async def main():
@@ -170,7 +174,8 @@ def test_top_shows_rates_and_tasks_of_a_process(process):
     rates = {line[:22].strip(): line[22:].strip() for line in result.stdout.splitlines()}
     assert float(rates["callbacks/s"].replace(",", "")) > 0
     assert float(rates["timers/s"].replace(",", "")) > 0
-    assert "the worker (worker)  <string>:5 in worker, waits in sleep" in result.stdout
+    assert "the worker (worker)  <string>:7 in worker, waits in sleep" in result.stdout
+    assert re.search(r"^slow callbacks +\d+\n  0\.\d+ s  task 'the worker' \(worker\)$", result.stdout, re.MULTILINE)
 
 
 def test_what_top_records_it_can_replay(process, tmp_path):
@@ -189,6 +194,24 @@ def test_the_picture_has_sparklines_and_the_task_tree(process, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "█" in result.stdout
     assert "the worker (worker)" in result.stdout
+    assert " s  task 'the worker' (worker)" in result.stdout
+
+
+@pytest.mark.parametrize("height", [24, 30, 60])
+def test_the_picture_has_room_in_the_terminal(height):
+    view, console = pytest.importorskip("ironloop._top_view"), pytest.importorskip("rich.console")
+    task = {"coroutine": "wait", "where": "", "waits_in": "", "waits_for": []}
+    loop = ironloop.new_event_loop()
+    metrics = loop.metrics().as_dict()
+    loop.close()
+    tasks = [{**task, "name": f"task {number}"} for number in range(40)]
+    history = _top.History()
+    for now in range(2):
+        history.add({"time": now, "loops": [{"id": 1, "metrics": metrics, "tasks": tasks, "count": 40}]})
+    terminal = console.Console(width=80, height=height)
+    lines = terminal.render_lines(view.picture(history, height))
+    assert len(lines) <= max(height, 28)
+    assert "task 2 (wait)" in "".join(segment.text for line in lines for segment in line)
 
 
 def test_a_process_that_does_not_listen_is_explained():

@@ -69,12 +69,27 @@ def test_each_callback_is_in_the_histogram_also_when_they_are_timed_in_groups(lo
     assert metrics.callback_time.sum <= metrics.busy
 
 
-def test_a_slow_turn_among_short_ones_is_not_averaged_away(loop):
+def test_a_slow_callback_among_short_ones_is_not_averaged_away(loop):
     run_chain(loop, 1000, sleeping_at=100)
-    turn_time = loop.metrics().turn_time
-    assert turn_time.count == 1000
-    # Callbacks are timed in groups of at most eight, and so are their turns.
-    assert turn_time.max >= 0.02 / 8
+    metrics = loop.metrics()
+    assert metrics.turn_time.count == metrics.callback_time.count == 1000
+    # They are timed in groups of at most 16, and one that stands out is counted apart.
+    assert metrics.turn_time.max >= 0.02 / 16
+    assert metrics.callback_time.max >= 0.02 / 2
+
+
+def test_a_slow_callback_at_the_very_end_of_a_run_counts(loop):
+    def nothing():
+        pass
+
+    loop.slow_callback_duration = 0.01
+    for callback in (*[nothing] * 100, loop.stop):
+        loop.call_soon(callback)
+    loop.call_soon(time.sleep, 0.02)
+    loop.run_forever()
+    metrics = loop.metrics()
+    assert metrics.slow_callbacks >= 1
+    assert metrics.slowest_time >= 0.02
 
 
 def test_timers_are_counted_with_their_lag(loop):
@@ -214,6 +229,24 @@ def test_the_slowest_of_slow_callbacks_is_kept(loop):
     assert metrics.slow_callbacks >= 3  # the fourth may be slow on a slow machine
     # Where even the short ones took longer one of them is the slowest.
     assert max(took, key=took.__getitem__) in metrics.slowest
+    assert metrics.slowest_callbacks[0] == (metrics.slowest, metrics.slowest_time)
+    assert {"sleep_a_little", "sleep_longer"} <= {
+        name for shown, _ in metrics.slowest_callbacks for name in took if name in shown
+    }
+
+
+def test_the_five_slowest_are_named(loop):
+    loop.slow_callback_duration = 0.001
+    for number in range(1, 8):
+        loop.call_soon(
+            type(f"Number{number}", (), {"__call__": lambda _, seconds: time.sleep(seconds)})(), number / 250
+        )
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    metrics = loop.metrics()
+    assert metrics.slow_callbacks >= 7
+    assert len(metrics.slowest_callbacks) == 5
+    assert sorted(metrics.slowest_callbacks, key=lambda it: -it[1]) == list(metrics.slowest_callbacks)
 
 
 def test_name_lookups_that_need_a_thread_are_counted(loop):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import ironloop
 import pytest
@@ -75,6 +76,28 @@ def test_an_asgi_server_gets_the_text(loop):
     assert "ironloop_turns" in families(sent[1]["body"].decode())
     with pytest.raises(RuntimeError, match="only HTTP"):
         loop.run_until_complete(asgi({"type": "websocket"}, None, send))
+
+
+def test_uvicorn_answers_with_the_text(loop):
+    uvicorn = pytest.importorskip("uvicorn")
+    config = uvicorn.Config(asgi, log_config=None, access_log=False, lifespan="off", loop="none")
+    server = uvicorn.Server(config)
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+            server.should_exit = True
+            await serving
+        return head.decode(), body.decode()
+
+    head, body = loop.run_until_complete(main())
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    assert f"content-type: {CONTENT_TYPE}" in head
+    assert "\nironloop_connections_accepted_total 1" in body
 
 
 def test_an_aiohttp_server_answers_with_the_text(loop):

@@ -10,6 +10,8 @@ import time
 import ironloop
 import pytest
 
+from tests.support import traced
+
 
 @pytest.fixture
 def loop():
@@ -68,23 +70,7 @@ def test_a_turn_contains_its_poll_and_its_callbacks(loop, path):
 
 
 def test_io_is_in_the_trace(loop, path):
-    async def main():
-        async def echo(reader, writer):
-            writer.write(await reader.readexactly(5))
-            writer.close()
-            await writer.wait_closed()
-
-        server = await asyncio.start_server(echo, "127.0.0.1", 0)
-        with ironloop.trace(path):
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-            writer.write(b"hello")
-            assert await reader.read() == b"hello"
-            writer.close()
-            await writer.wait_closed()
-        server.close()
-        await server.wait_closed()
-
-    loop.run_until_complete(main())
+    loop.run_until_complete(traced.echo(path))
     sources = {event["name"].split()[0] for event in events(path, "I/O")}
     assert "<StreamTransport" in sources
     assert any(name.startswith("<Listener") for name in sources)

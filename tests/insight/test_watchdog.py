@@ -16,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 import warnings
 
 import ironloop
@@ -165,6 +166,31 @@ def test_a_callback_that_is_c_code_and_holds_the_interpreter_is_reported(holding
     assert re.search(r"is blocked: (a callback without Python code|callback .*usleep.*) has been running for ", text)
     assert "in C code that does not let go of the interpreter" in text
     assert "_report.py" not in text
+
+
+def test_the_total_is_right_also_if_the_next_callback_holds_the_interpreter(loop, reports):
+    def culprit():
+        reports.wait_for(1)
+
+    def holder():
+        ended.append(time.monotonic())
+        hold_the_interpreter()
+
+    async def main():
+        loop.call_soon(culprit)
+        loop.call_soon(holder)
+        while not any(text.startswith("no longer blocked: callback culprit") for text in reports.texts):
+            await asyncio.sleep(0.01)
+
+    ended = []
+    loop.slow_callback_duration = THRESHOLD / 2
+    loop.watch(THRESHOLD)
+    start = time.monotonic()
+    loop.run_until_complete(main())
+    seconds = re.search(
+        r"no longer blocked: callback culprit .* took ([\d.]+) s$", "\n".join(reports.texts), re.MULTILINE
+    )
+    assert THRESHOLD - 0.005 <= float(seconds[1]) <= ended[0] - start + 0.005
 
 
 def test_stop_ends_the_watch(loop):

@@ -57,7 +57,6 @@ impl FastMethod<LoopCore> for Counters {
         let counted = &this.metrics;
         let result = objects::dict(py)?;
         for (name, count) in [
-            ("turns", &counted.turns),
             ("io_events", &counted.io_events),
             ("timers_fired", &counted.timers_fired),
             ("timers_cancelled", &counted.timers_cancelled),
@@ -73,6 +72,7 @@ impl FastMethod<LoopCore> for Counters {
         ] {
             set(&result, name, &objects::count(py, count.get())?)?;
         }
+        set(&result, "turns", &objects::count(py, counted.turn_time.count())?)?;
         // The first callback has the number 2.
         set(&result, "callbacks", &objects::count(py, this.epoch() - 1)?)?;
         let (ready, timers) = this.state(py, |state| (state.ready.len(), state.timers.len()));

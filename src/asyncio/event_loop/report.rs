@@ -3,7 +3,7 @@
 //! `SystemExit` and `KeyboardInterrupt` are not reported, they leave `run_forever`. The words are
 //! put together in `ironloop._report`, by the running Python's own helpers.
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyResourceWarning, PySystemExit};
 use pyo3::prelude::*;
 
 use super::LoopCore;
@@ -104,4 +104,34 @@ pub fn failed(
         }
     }
     event_loop.call_method1(name!(py, "call_exception_handler"), (context,)).map(drop)
+}
+
+/// A connection ended by an error that happens every day: for debug mode's log only.
+pub fn everyday_error(
+    event_loop: &Bound<'_, LoopCore>,
+    transport: &Bound<'_, PyAny>,
+    message: &str,
+    exception: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    if !event_loop.get().is_debug() {
+        return Ok(());
+    }
+    let py = event_loop.py();
+    let texts = [objects::text(py, "%r: %s")?.into_any(), objects::text(py, message)?.into_any()];
+    let arguments = [&texts[0], transport, &texts[1]].into_iter().map(Bound::as_borrowed);
+    let keywords = objects::dict(py)?;
+    keywords.set_item(name!(py, "exc_info"), exception)?;
+    let logger = imports(py)?.logger.bind(py);
+    logger.call_method(name!(py, "debug"), objects::tuple(py, arguments)?, Some(&keywords)).map(drop)
+}
+
+/// Warns of a transport that nobody closed and nobody has any more.
+pub fn unclosed(transport: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = transport.py();
+    let message = objects::text(py, &format!("unclosed transport {}", transport.repr()?))?.into_any();
+    let category = py.get_type::<PyResourceWarning>().into_any();
+    let keywords = objects::dict(py)?;
+    keywords.set_item(name!(py, "source"), transport)?;
+    let arguments = objects::tuple(py, [&message, &category].into_iter().map(Bound::as_borrowed))?;
+    py.import(name!(py, "warnings"))?.call_method(name!(py, "warn"), arguments, Some(&keywords)).map(drop)
 }

@@ -59,8 +59,8 @@ struct Run {
     /// Those of them that were short and had no poll, and when the last of these ended.
     short_turns: u32,
     short_until: u64,
-    /// A group of callbacks that was perhaps slow, to be reported.
-    slow_group: Option<Lap>,
+    /// One or more callbacks that were perhaps slow, to be reported.
+    slow_lap: Option<Lap>,
     in_ticks: Durations,
 }
 
@@ -86,7 +86,7 @@ impl Run {
             turns: 0,
             short_turns: 0,
             short_until: now,
-            slow_group: None,
+            slow_lap: None,
             in_ticks: Durations {
                 busy_poll_interval: rate.ticks_in(BUSY_POLL_INTERVAL),
                 perhaps_slow: rate.ticks_in(PERHAPS_SLOW),
@@ -134,7 +134,8 @@ impl LoopCore {
             track_handles(py, state.ready.iter());
             state.timers.iter_since(before).for_each(|timer| track(timer.bind(py)));
         });
-        outcome
+        let reported = run.slow_lap.map_or(Ok(()), |lap| slow(slf, None, lap));
+        outcome.and(reported)
     }
 
     #[inline(always)]
@@ -164,7 +165,7 @@ impl LoopCore {
             if let Some(start) = trace_from {
                 report::traced(slf, "poll", start, run.events.len())?;
             }
-            if let Some(lap) = run.slow_group.take() {
+            if let Some(lap) = run.slow_lap.take() {
                 slow(slf, None, lap)?;
             }
             if self.inbox.is_occupied() {
@@ -187,42 +188,50 @@ impl LoopCore {
         trace_from.map_or(Ok(()), |start| report::traced(slf, "turn", start, 0))
     }
 
-    /// Counts the callbacks since the last look at the clock.
+    /// Counts the callbacks since the last look at the clock, at least one; true if they were slow.
     #[inline(always)]
-    fn look(&self, run: &mut Run, now: u64) -> Lap {
+    fn look(&self, run: &mut Run, now: u64) -> bool {
         let lap = run.pace.look(now);
-        if lap.callbacks > 0 {
-            self.metrics.callback_time.record_together(lap.ticks, lap.callbacks);
+        self.metrics.callback_time.record_together(lap.ticks, lap.callbacks);
+        let slow = lap.ticks > run.in_ticks.perhaps_slow;
+        if slow {
+            run.slow_lap = Some(lap);
         }
-        lap
+        slow
     }
 
     /// Counts the turns and the callbacks until now, when a poll begins or the run ends; returns the time.
+    #[inline(always)]
     fn end_of_turns(&self, run: &mut Run) -> u64 {
-        let now = run.pace.settled_at().unwrap_or_else(|| {
+        match run.pace.settled_at() {
+            // What servers do all day: a turn of one event, which was just timed.
+            Some(now) if run.turns == 1 && run.short_turns == 0 => {
+                run.turns = 0;
+                self.metrics.turn_time.record(now.saturating_sub(run.turns_since));
+                now
+            }
+            settled_at => self.count_turns(run, settled_at),
+        }
+    }
+
+    #[inline(never)]
+    fn count_turns(&self, run: &mut Run, settled_at: Option<u64>) -> u64 {
+        let now = settled_at.unwrap_or_else(|| {
             let now = ticks();
-            let lap = self.look(run, now);
-            if lap.callbacks > 0 && lap.ticks > run.in_ticks.perhaps_slow {
-                run.slow_group = Some(lap);
+            if run.pace.is_in_group() {
+                self.look(run, now);
             }
             now
         });
         let (all, short) = (std::mem::take(&mut run.turns), std::mem::take(&mut run.short_turns));
         if short > 0 {
-            self.count_turns(short, run.short_until.saturating_sub(run.turns_since));
+            self.metrics.turn_time.record_together(run.short_until.saturating_sub(run.turns_since), short);
             run.turns_since = run.short_until;
         }
         if all > short {
-            self.count_turns(all - short, now.saturating_sub(run.turns_since));
+            self.metrics.turn_time.record_together(now.saturating_sub(run.turns_since), all - short);
         }
         now
-    }
-
-    /// Counts turns that took so long together.
-    #[inline]
-    fn count_turns(&self, turns: u32, together: u64) {
-        self.metrics.turns.add(turns.into());
-        self.metrics.turn_time.record_together(together, turns);
     }
 
     /// What follows is no callback's time any more: a poll is over. Returns the time.
@@ -332,23 +341,18 @@ impl LoopCore {
         if self.flush_pending.load(Ordering::Relaxed) {
             self.flush_gathered(slf.py())?;
         }
-        if run.pace.callback_done() {
-            if let Some(lap) = self.time_callback(run, matches!(ran, Ran::Event(_))) {
-                return slow(slf, Some(ran), lap);
-            }
+        if run.pace.callback_done() && self.time_callback(run, matches!(ran, Ran::Event(_))) {
+            return run.slow_lap.take().map_or(Ok(()), |lap| slow(slf, Some(ran), lap));
         }
         Ok(())
     }
 
-    /// Looks at the clock after a callback, which has perhaps left nothing to be let go of; returns what was slow.
+    /// Looks at the clock after a callback, which has perhaps left nothing to be let go of; true: it was slow.
     #[inline(never)]
-    fn time_callback(&self, run: &mut Run, settled: bool) -> Option<Lap> {
-        let lap = self.look(run, ticks());
-        if lap.ticks > run.in_ticks.perhaps_slow {
-            return Some(lap);
-        }
-        run.pace.settle(settled);
-        None
+    fn time_callback(&self, run: &mut Run, settled: bool) -> bool {
+        let slow = self.look(run, ticks());
+        run.pace.settle(settled && !slow);
+        slow
     }
 
     /// Sends what the callback that just returned wrote in several pieces.

@@ -6,7 +6,7 @@
 
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyAttributeError, PyResourceWarning, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::PyClass;
@@ -25,7 +25,6 @@ use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::names::name;
-use crate::py::objects;
 
 /// Whose events a transport gets.
 pub struct Registration {
@@ -177,11 +176,8 @@ pub fn fatal_error<T: Endpoint>(slf: &Bound<'_, T>, error: PyErr, everyday: bool
         let protocol = protocol.as_ref().map(|protocol| protocol.bind(py));
         let details = [("transport", Some(slf.as_any())), ("protocol", protocol)];
         report::failed(event_loop.as_any(), message, &exception, &details)?;
-    } else if event_loop.get().is_debug() {
-        let keywords = objects::dict(py)?;
-        keywords.set_item(name!(py, "exc_info"), &exception)?;
-        let logger = imports(py)?.logger.bind(py);
-        logger.call_method(name!(py, "debug"), ("%r: %s", slf, message), Some(&keywords))?;
+    } else {
+        report::everyday_error(event_loop, slf.as_any(), message, &exception)?;
     }
     force_close(slf, Some(exception))
 }
@@ -281,12 +277,7 @@ pub fn warn_unclosed<T: Endpoint>(slf: &Bound<'_, T>, open: bool) -> PyResult<()
     if !open {
         return Ok(());
     }
-    let message = format!("unclosed transport {}", slf.as_any().repr()?);
-    let keywords = objects::dict(py)?;
-    keywords.set_item(name!(py, "source"), slf)?;
-    let warning = py.get_type::<PyResourceWarning>();
-    let warnings = py.import(name!(py, "warnings"))?;
-    let warned = warnings.call_method(name!(py, "warn"), (message, warning), Some(&keywords));
+    let warned = report::unclosed(slf.as_any());
     slf.get().take_descriptor(py).close(py)?;
-    warned.map(drop)
+    warned
 }

@@ -19,11 +19,18 @@ pub struct Histogram {
     buckets: Box<[Count; BUCKETS]>,
     sum: Count,
     largest: Count,
+    /// The last value or mean.
+    usual: Count,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: Box::new([const { Count::new() }; BUCKETS]), sum: Count::default(), largest: Count::default() }
+        Self {
+            buckets: Box::new([const { Count::new() }; BUCKETS]),
+            sum: Count::default(),
+            largest: Count::default(),
+            usual: Count::default(),
+        }
     }
 }
 
@@ -31,19 +38,44 @@ impl Histogram {
     /// A value; only for the thread that writes.
     #[inline]
     pub fn record(&self, value: u64) {
-        self.record_together(value, 1);
+        self.record_alike(value, 1, value);
     }
 
     /// So many values, at least one, of which only the sum is known; only for the thread that writes.
+    ///
+    /// They count with their mean. If that is more than twice the one before, one of them stands out: the others count as
+    /// those before.
     #[inline]
     pub fn record_together(&self, sum: u64, values: u32) {
         // Mostly it is one, and a division takes as long as all the rest.
-        let mean = if values == 1 { sum } else { sum / u64::from(values) };
-        self.buckets[bucket(mean)].add(values.into());
-        self.sum.add(sum);
-        if mean > self.largest.get() {
-            self.largest.set(mean);
+        if values == 1 {
+            return self.record(sum);
         }
+        let (mean, usual) = (sum / u64::from(values), self.usual.get());
+        if usual > 0 && mean / 2 > usual {
+            let others = values - 1;
+            let of_the_others = usual * u64::from(others);
+            self.record_alike(usual, others, of_the_others);
+            self.record(sum - of_the_others);
+            self.usual.set(mean);
+        } else {
+            self.record_alike(mean, values, sum);
+        }
+    }
+
+    #[inline]
+    fn record_alike(&self, each: u64, values: u32, sum: u64) {
+        self.buckets[bucket(each)].add(values.into());
+        self.sum.add(sum);
+        self.usual.set(each);
+        if each > self.largest.get() {
+            self.largest.set(each);
+        }
+    }
+
+    /// How many values there are.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(Count::get).sum()
     }
 
     /// The sum of all values.
@@ -122,6 +154,24 @@ mod tests {
         histogram.record_together(11, 2);
         histogram.record(1000);
         assert_eq!(histogram.filled().collect::<Vec<_>>(), [(5, 6, 2), (960, 1024, 1)]);
-        assert_eq!((histogram.sum(), histogram.largest()), (1011, 1000));
+        assert_eq!((histogram.count(), histogram.sum(), histogram.largest()), (3, 1011, 1000));
+    }
+
+    #[test]
+    fn one_that_stands_out_of_a_group_is_not_averaged_away() {
+        let histogram = Histogram::default();
+        histogram.record_together(160, 16);
+        histogram.record_together(15 * 10 + 5000, 16);
+        assert_eq!(histogram.filled().collect::<Vec<_>>(), [(10, 11, 31), (4608, 5120, 1)]);
+        assert_eq!((histogram.sum(), histogram.largest()), (5310, 5000));
+    }
+
+    #[test]
+    fn a_group_that_is_longer_as_a_whole_counts_with_its_mean_from_the_second_on() {
+        let histogram = Histogram::default();
+        for each in [10, 100, 100] {
+            histogram.record_together(16 * each, 16);
+        }
+        assert_eq!(histogram.filled().collect::<Vec<_>>(), [(10, 11, 31), (96, 104, 16), (1408, 1536, 1)]);
     }
 }

@@ -44,7 +44,6 @@ impl Count {
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    pub turns: Count,
     pub io_events: Count,
     pub timers_fired: Count,
     pub timers_cancelled: Count,

@@ -1,13 +1,16 @@
 //! How often to look at the clock while callbacks run.
 //!
 //! Looking costs a tenth of the shortest callback. So callbacks are timed one by one as long as they are long enough for
-//! that not to matter, and in groups while many short ones follow each other without a wait in between; each of a group
-//! counts with the mean. After a group with a slow one among them, and after each wait, they are timed one by one again.
+//! that not to matter, and in groups while many short ones follow each other without a wait in between: the shorter they
+//! are, the more share a look. After a group with a long one among them, and after each wait, they are timed one by one
+//! again.
 
 /// Callbacks that take less than this many nanoseconds are timed in groups.
 const SHORT_NS: f64 = 800.0;
-/// Callbacks in a group.
-const GROUP: u32 = 8;
+/// A group takes about so many nanoseconds, of which looking at the clock is a hundredth.
+const GROUP_NS: f64 = 1600.0;
+/// No more callbacks in a group than 2 to the power of this: should one be slow, nobody knows which.
+const LARGEST_GROUP_LOG2: u32 = 4;
 /// So many short ones must have followed each other before they are grouped.
 const SHORT_ONES: u32 = 32;
 
@@ -24,10 +27,11 @@ pub struct Lap {
 #[derive(Debug)]
 pub struct Pace {
     short_ticks: u64,
+    group_ticks_log2: u32,
     last_look: u64,
     callbacks: u32,
     group: u32,
-    /// Short ones since the last long one or wait, while they are timed one by one.
+    /// Short ones since the last long one or wait, until they are grouped.
     short_ones: u32,
     settled: bool,
 }
@@ -36,6 +40,7 @@ impl Pace {
     pub fn new(ns_per_tick: f64, now: u64) -> Self {
         Self {
             short_ticks: (SHORT_NS / ns_per_tick) as u64,
+            group_ticks_log2: ((GROUP_NS / ns_per_tick) as u64 | 1).ilog2(),
             last_look: now,
             callbacks: 0,
             group: 1,
@@ -51,19 +56,23 @@ impl Pace {
         self.callbacks >= self.group
     }
 
-    /// The time is `now`: what happened since the last look, and nothing has since this one.
+    /// Callbacks are over that no look has counted.
+    pub fn is_in_group(&self) -> bool {
+        self.callbacks > 0
+    }
+
+    /// The time is `now`: what happened since the last look, at least one callback; nothing has since this one.
     #[inline]
     pub fn look(&mut self, now: u64) -> Lap {
         let lap = Lap { ticks: now.saturating_sub(self.last_look), callbacks: self.callbacks };
-        if lap.callbacks > 0 {
-            if lap.ticks >= self.short_ticks * u64::from(lap.callbacks) {
-                self.rest();
-            } else if self.group == 1 {
-                self.short_ones += lap.callbacks;
-                if self.short_ones >= SHORT_ONES {
-                    self.group = GROUP;
-                }
-            }
+        if lap.ticks >= self.short_ticks * u64::from(lap.callbacks) {
+            self.rest();
+        } else if self.short_ones < SHORT_ONES {
+            self.short_ones += lap.callbacks;
+        } else {
+            // In powers of two: a division takes as long as all the rest.
+            let each_log2 = (lap.ticks | 1).ilog2().saturating_sub(lap.callbacks.ilog2());
+            self.group = 1 << self.group_ticks_log2.saturating_sub(each_log2).min(LARGEST_GROUP_LOG2);
         }
         self.last_look = now;
         self.callbacks = 0;
@@ -120,25 +129,35 @@ mod tests {
         u64::from(SHORT_ONES) * 100
     }
 
-    #[test]
-    fn many_short_callbacks_are_timed_in_groups() {
-        let mut pace = Pace::new(1.0, 0);
-        let now = short_ones(&mut pace);
-        for _ in 1..GROUP {
+    /// After so many short ones of 100 ticks, the next look is due when this many are over.
+    const GROUP: u32 = 1 << LARGEST_GROUP_LOG2;
+
+    fn finish_group(pace: &mut Pace, callbacks: u32) {
+        for _ in 1..callbacks {
             assert!(!pace.callback_done());
         }
         assert!(pace.callback_done());
-        assert_eq!(pace.look(now + 800), Lap { ticks: 800, callbacks: GROUP });
     }
 
     #[test]
-    fn after_a_slow_one_they_are_timed_one_by_one() {
+    fn the_shorter_callbacks_are_the_more_share_a_look() {
         let mut pace = Pace::new(1.0, 0);
-        short_ones(&mut pace);
-        for _ in 1..GROUP {
-            assert!(!pace.callback_done());
+        let mut now = short_ones(&mut pace);
+        for (each, group) in [(100, 1), (10, GROUP), (100, GROUP), (200, GROUP), (300, 8), (600, 4), (100, 2)] {
+            finish_group(&mut pace, group);
+            now += each * u64::from(group);
+            assert_eq!(pace.look(now), Lap { ticks: each * u64::from(group), callbacks: group });
         }
-        pace.look(5_000_000);
+    }
+
+    #[test]
+    fn after_a_long_one_they_are_timed_one_by_one() {
+        let mut pace = Pace::new(1.0, 0);
+        let now = short_ones(&mut pace);
+        assert!(pace.callback_done());
+        pace.look(now + 100);
+        finish_group(&mut pace, GROUP);
+        pace.look(now + 5_000_000);
         assert!(pace.callback_done());
     }
 

@@ -13,9 +13,7 @@ use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::sys::process;
 use crate::engine::tls::record_layer::{RecordLayer, Step};
 use crate::engine::tls::CloseAction;
-use crate::py::imports::imports;
 use crate::py::names::name;
-use crate::py::objects;
 
 impl TlsConnection {
     /// The program closes, or the peer has.
@@ -153,13 +151,7 @@ impl TlsConnection {
             let details = [("transport", lower.as_ref()), ("protocol", Some(slf.as_any()))];
             return report::failed(event_loop.as_any(), message, &exception, &details);
         }
-        if event_loop.get().is_debug() {
-            let keywords = objects::dict(py)?;
-            keywords.set_item(name!(py, "exc_info"), &exception)?;
-            let logger = imports(py)?.logger.bind(py);
-            logger.call_method(name!(py, "debug"), ("%r: %s", slf, message), Some(&keywords))?;
-        }
-        Ok(())
+        report::everyday_error(event_loop, slf.as_any(), message, &exception)
     }
 
     /// The alert that says why the connection ends. CPython makes it and drops it, so its peers see a reset.

@@ -7,15 +7,15 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
 
-use pyo3::exceptions::{PyNotImplementedError, PyResourceWarning, PyValueError};
+use pyo3::exceptions::{PyNotImplementedError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBytes, PyString, PyType};
 use pyo3::{ffi, Borrowed};
 
 use super::connection::TlsConnection;
 use super::layer::names;
-use crate::asyncio::event_loop::LoopCore;
+use crate::asyncio::event_loop::{report, LoopCore};
 use crate::engine::tls::flow::Marks;
 use crate::engine::tls::record_layer::RecordLayer;
 use crate::engine::tls::State;
@@ -233,7 +233,7 @@ impl TlsTransport {
         self.connection.get().event_loop.clone_ref(py)
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let connection = self.connection.get();
         let (state, lost, paused, extra, lower) = connection.inner.with(py, |inner| {
             let extra = inner.extra.as_ref().map(|extra| extra.clone_ref(py));
@@ -257,7 +257,8 @@ impl TlsTransport {
         let reading = if paused { "paused" } else { "reading" };
         let over = lower.map(|lower| lower.bind(py).repr()).transpose()?;
         let over = over.map_or_else(String::new, |lower| format!(" over {lower}"));
-        Ok(format!("<TlsTransport{state}{version} read=<{reading}, bufsize={unread}> write=<bufsize={unsent}>{over}>"))
+        let work = format!("read=<{reading}, bufsize={unread}> write=<bufsize={unsent}>");
+        objects::text(py, &format!("<TlsTransport{state}{version} {work}{over}>"))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -292,14 +293,7 @@ impl Finalize for TlsTransport {
         if slf.get().closed.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        let py = slf.py();
-        let keywords = objects::dict(py)?;
-        keywords.set_item(name!(py, "source"), slf)?;
-        let message = format!("unclosed transport {}", slf.as_any().repr()?);
-        let warnings = py.import(name!(py, "warnings"))?;
-        warnings
-            .call_method(name!(py, "warn"), (message, py.get_type::<PyResourceWarning>()), Some(&keywords))
-            .map(drop)
+        report::unclosed(slf.as_any())
     }
 
     fn original_dealloc() -> &'static OnceLock<ffi::destructor> {
