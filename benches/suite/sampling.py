@@ -149,7 +149,12 @@ def memory(row: Row, process: subprocess.Popen[str], address: str, tls: tools.Tl
     else:
         where = f"127.0.0.1:{address}"
         warm_up, hold = f"{tools.client()} churn {where} 1 0 0.2", f"{tools.client()} {row.load.format(address=where)}"
-    done = subprocess.run(on_core(CLIENT_CORE, warm_up.split()), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    done = subprocess.run(
+        on_core(CLIENT_CORE, warm_up.split()),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     if done.returncode:
         raise Failed(reason(done.stderr.decode(), done.returncode))
     before = resident_bytes(process.pid)
@@ -172,13 +177,17 @@ def tls_cost(row: Row, process: subprocess.Popen[str], ports: str, seconds: floa
     """The server's CPU time per request, or per GiB."""
     port = ports.split()[row.depth]
     arguments = row.load.format(seconds=seconds, bytes=int(seconds * (256 << 20))).split()
-    before = cpu_seconds(process.pid)
     command = on_core(CLIENT_CORE, [tls.program("load"), port, *arguments])
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise Failed(reason(done.stderr, done.returncode))
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as client:
+        read_line(client)  # "ready": handshakes of the connections are no part of what they cost
+        before = cpu_seconds(process.pid)
+        output, errors = client.communicate("\n")
+    if client.returncode:
+        raise Failed(reason(errors, client.returncode))
     used = cpu_seconds(process.pid) - before
-    count, rate = map(float, done.stdout.split())
+    count, rate = map(float, output.split())
     return {"cpu_us": used * 1e6 / count, "cpu_s_per_gib": used * GIB / count, "rate": rate}
 
 

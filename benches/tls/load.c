@@ -5,7 +5,8 @@
  *   load PORT send|receive BYTES                one connection, one way: BYTES as eight bytes, then the stream
  *   load PORT idle CONNECTIONS                  opens them, one echo each, prints the number, waits for the end of stdin
  *
- * One thread. Certificates are not verified: what is measured is the server. What comes back is compared. */
+ * With its connections made (of handshakes: the first ones) it prints "ready" and waits for a line: they are no part of
+ * what is measured. One thread. Certificates are not verified: it is about the server. What comes back is compared. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <endian.h>
@@ -23,7 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROOM = 1 << 18 };
+/* Handshakes that are not counted: servers import and make what all connections need with the first. */
+enum { ROOM = 1 << 18, WARM_UP = 10 };
 
 struct connection {
     SSL *ssl;
@@ -46,6 +48,12 @@ static double now(void) {
 
 static void report(long count, double start) { printf("%ld %.0f\n", count, (double)count / (now() - start)); }
 
+static void ready(void) {
+    puts("ready");
+    fflush(stdout);
+    for (int c = 0; c != '\n' && c != EOF; c = getchar()) continue;
+}
+
 static SSL *connect_to(SSL_CTX *context, int port, SSL_SESSION *session) {
     int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
@@ -66,10 +74,14 @@ static void read_ahead(SSL_CTX *context) {
 
 static void handshakes(SSL_CTX *context, int port, int resume, double seconds) {
     SSL_SESSION *session = NULL;
-    long count = 0;
-    double start = now();
-    while (now() - start < seconds) {
+    double start = 0;
+    long count;
+    for (count = -WARM_UP; count <= 0 || now() - start < seconds; count++) {
         char byte = 'x';
+        if (count == 0) {
+            ready();
+            start = now();
+        }
         SSL *ssl = connect_to(context, port, session);
         if (session && !SSL_session_reused(ssl)) fail("the session was not resumed");
         if (SSL_write(ssl, &byte, 1) != 1 || SSL_read(ssl, &byte, 1) != 1) fail("echo");
@@ -82,7 +94,6 @@ static void handshakes(SSL_CTX *context, int port, int resume, double seconds) {
         int fd = SSL_get_fd(ssl);
         SSL_free(ssl);
         close(fd);
-        count++;
     }
     report(count, start);
 }
@@ -90,6 +101,7 @@ static void handshakes(SSL_CTX *context, int port, int resume, double seconds) {
 static void one_way(SSL_CTX *context, int port, int send, uint64_t bytes) {
     uint64_t left = bytes, head = htobe64(bytes);
     SSL *ssl = connect_to(context, port, NULL);
+    ready();
     double start = now();
     if (SSL_write(ssl, &head, sizeof head) != sizeof head) fail("SSL_write");
     while (left) {
@@ -144,10 +156,11 @@ static void echo(SSL_CTX *context, int port, int connections, size_t size, doubl
         fcntl(all[i].fd, F_SETFL, O_NONBLOCK);
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &all[i]};
         epoll_ctl(poll, EPOLL_CTL_ADD, all[i].fd, &event);
-        send_more(poll, &all[i], request, size, 0);
     }
+    ready();
     long answers = 0;
     double start = now();
+    for (int i = 0; i < connections; i++) send_more(poll, &all[i], request, size, 0);
     while (now() - start < seconds) {
         int ready = epoll_wait(poll, events, 256, 100);
         for (int i = 0; i < ready; i++) {

@@ -131,10 +131,12 @@ class Bench:
         if row.load[0] == "idle":
             return self.measure_memory(name, kind, row)
         server = self.server(name, kind)
+        command = ["taskset", "-c", CLIENT_CORE, self.load, server.ports[row.port], *row.load]
+        client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert client.stdout is not None
+        client.stdout.readline()  # "ready"
         before = cpu_seconds(server.process.pid)
-        client = ["taskset", "-c", CLIENT_CORE, self.load, server.ports[row.port], *row.load]
-        done = subprocess.run(client, check=True, stdout=subprocess.PIPE, text=True)
-        count, rate = done.stdout.split()
+        count, rate = client.communicate("\n")[0].split()
         return Sample((cpu_seconds(server.process.pid) - before) * row.scale / int(count), int(rate))
 
     def measure_memory(self, name: str, kind: str, row: Row) -> Sample:
@@ -142,7 +144,7 @@ class Bench:
         assert server is not None
         # What is made once, with the first connections, is not theirs.
         warm_up = [self.load, server.ports[ECHO], "full", "0.2"]
-        subprocess.run(warm_up, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(warm_up, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         before = resident_bytes(server.process.pid)
         client = subprocess.Popen(
             [self.load, server.ports[row.port], *row.load], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
