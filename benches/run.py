@@ -57,7 +57,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="write a page with tables")
     parser.add_argument("--svg", type=pathlib.Path, metavar="FILE", help="write a chart of the headline rows")
     parser.add_argument("--growth-svg", type=pathlib.Path, metavar="FILE", help="write a chart of the rows of growth")
-    parser.add_argument("--report", type=pathlib.Path, metavar="FILE", help="measure nothing, show what --json wrote")
+    parser.add_argument(
+        "--report", type=pathlib.Path, metavar="FILE", help="measure nothing, show what --json wrote, all or --rows"
+    )
     parser.add_argument("--list", action="store_true", help="list the rows and stop")
     parser.add_argument("--update", action="store_true", help="install the newest versions of the other loops")
     parser.add_argument("--here", action="store_true", help="use this interpreter and what it can import")
@@ -92,6 +94,9 @@ def main() -> None:
         os.execv(python, [python, *sys.argv, "--here"])
     result = session.Result.read(options.report) if options.report else measured(options)
     shown = lines(result, options.per_cpu)
+    if options.report and options.rows:
+        wanted = names(options.rows)
+        shown = [line for line in shown if line.row.name in wanted]
     if options.markdown:
         options.markdown.write_text(table.markdown(result, shown))
     if options.svg:

@@ -5,15 +5,18 @@
 //! * `PlainMethod`: a `METH_NOARGS` method.
 //!
 //! PyO3's trampoline around a method catches panics, turns errors into exceptions, and counts that the thread is
-//! attached, which is 90 instructions. A `PlainMethod`, and a `FastMethod` in its usual case, do without.
+//! attached, which is 90 instructions. A `PlainMethod`, and a `FastMethod` in its usual case, do without the count.
 #![expect(unsafe_code, reason = "CPython's C API")]
 
+use std::any::Any;
 use std::ffi::CStr;
 use std::marker::PhantomData;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::impl_::trampoline::{fastcall_cfunction_with_keywords, MethodDef};
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{ffi, Borrowed, PyClass, PyTypeInfo};
@@ -160,7 +163,7 @@ pub trait FastMethod<C: PyClass> {
 
     /// The usual case, outside of PyO3's trampoline: `None` leaves the call to `call`.
     ///
-    /// PyO3 does not know that the thread is attached, so no `Py` may be dropped (but `Bound` may), and a panic ends the process.
+    /// PyO3 does not know that the thread is attached, so no `Py` may be dropped (but `Bound` may).
     #[inline]
     fn call_directly<'py>(
         _slf: Borrowed<'_, 'py, C>,
@@ -205,16 +208,27 @@ unsafe fn borrow_all<'a, 'py, C>(
     }
 }
 
-/// What a C function returns: the object, or null with the exception set.
-#[inline]
-fn into_c(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> *mut ffi::PyObject {
-    match result {
-        Ok(object) => object.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            ptr::null_mut()
-        }
-    }
+#[cold]
+fn panicked(payload: &(dyn Any + Send)) -> PyErr {
+    let message = payload.downcast_ref::<String>().map(String::as_str);
+    PanicException::new_err(message.or_else(|| payload.downcast_ref().copied()).unwrap_or("panic").to_owned())
+}
+
+/// What a C function returns: the object, or null with the exception set. A panic is an exception too, as PyO3's.
+#[inline(always)]
+fn into_c<'py>(
+    py: Python<'py>,
+    method: impl FnOnce() -> Option<PyResult<Bound<'py, PyAny>>>,
+) -> Option<*mut ffi::PyObject> {
+    // What a method had lent out when it panicked is free again, or says that it is not.
+    let error = match catch_unwind(AssertUnwindSafe(method)) {
+        Ok(Some(Ok(object))) => return Some(object.into_ptr()),
+        Ok(None) => return None,
+        Ok(Some(Err(error))) => error,
+        Err(payload) => panicked(&*payload),
+    };
+    error.restore(py);
+    Some(ptr::null_mut())
 }
 
 /// The C function behind a `FastMethod`.
@@ -228,10 +242,8 @@ unsafe extern "C" fn fast_function<C: PyClass + PyTypeInfo, M: FastMethod<C>>(
     unsafe {
         let py = Python::assume_attached();
         let (borrowed, arguments) = borrow_all(py, slf, values, count, names);
-        match M::call_directly(borrowed, arguments) {
-            Some(result) => into_c(py, result),
-            None => fastcall_cfunction_with_keywords::<Definition<C, M>>(slf, values, count, names),
-        }
+        into_c(py, || M::call_directly(borrowed, arguments))
+            .unwrap_or_else(|| fastcall_cfunction_with_keywords::<Definition<C, M>>(slf, values, count, names))
     }
 }
 
@@ -243,7 +255,8 @@ unsafe extern "C" fn plain_function<C: PyClass + PyTypeInfo, M: PlainMethod<C>>(
     // SAFETY: CPython calls attached; the descriptor that holds this function checked that `slf` is an instance of C.
     unsafe {
         let py = Python::assume_attached();
-        into_c(py, M::call(Borrowed::from_ptr(py, slf).cast_unchecked::<C>()))
+        let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<C>();
+        into_c(py, || Some(M::call(slf))).unwrap_or(ptr::null_mut())
     }
 }
 

@@ -199,8 +199,8 @@ def test_a_full_receiver_is_asked_once_in_a_millisecond(run, loop, path, receive
     async def main():
         client = await opened(family=socket.AF_UNIX)
         fill(client.transport, 30_000, path)
-        # However slow the machine is: there are no more turns than the time that passes has room for. A wait that begins
-        # with a spin may have one more.
+        # However slow the machine is: there are no more turns than the time that passes has room for. A wait that
+        # begins with a spin may have one more.
         loop.busy_poll = 0
         before, started = loop.metrics().turns, time.monotonic()
         await asyncio.sleep(0.1)

@@ -166,3 +166,23 @@ def test_a_loop_that_cannot_be_made_leaves_nothing_open(faults, call, error):
         ironloop.new_event_loop()
     assert raised.value.errno == getattr(errno, error)
     ironloop.new_event_loop().close()
+
+
+def test_a_mistake_of_ours_in_a_write_is_an_exception(run, loop, faults):
+    """Not the process's end: PyO3 promises that of every method, and `write` is called without it."""
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        transport, protocol = await loop.create_connection(Recorder, sock=ours)
+        faults("send", "panic")
+        with pytest.raises(BaseException, match="a mistake on request") as raised:
+            transport.write(b"first")
+        assert type(raised.value).__name__ == "PanicException"
+        transport.write(b"second")
+        theirs.setblocking(False)
+        assert await loop.sock_recv(theirs, 100) == b"second"
+        transport.abort()
+        await protocol.lost
+        theirs.close()
+
+    run(main)

@@ -24,12 +24,14 @@ use super::{poller, socket, system};
 const SHORT: &str = "short";
 const STREAM_READ: &[&str] = &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM"];
 const STREAM_WRITE: &[&str] = &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM", "EPIPE"];
+/// No fault of the kernel's, but a mistake of ours.
+const PANIC: &str = "panic";
 const FRESH_DESCRIPTOR: &[&str] = &["EMFILE", "ENFILE", "ENOMEM"];
 /// What may happen to which call, from their manual pages.
 const CALLS: [(&str, &[&str]); 13] = [
     ("recv", STREAM_READ),
     ("read", STREAM_READ),
-    ("send", STREAM_WRITE),
+    ("send", &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM", "EPIPE", PANIC]),
     ("sendmsg", STREAM_WRITE),
     ("write", STREAM_WRITE),
     ("writev", STREAM_WRITE),
@@ -64,6 +66,7 @@ pub fn instead_of(call: &'static str, fd: RawFd) -> Option<libc::ssize_t> {
     if error == "EAGAIN" && !may_wait(fd) {
         return None;
     }
+    assert!(error != PANIC, "a mistake on request");
     let (_, number) = NUMBERS.iter().find(|(name, _)| *name == error)?;
     if *number == libc::EAGAIN {
         arm_again(fd);
