@@ -5,8 +5,9 @@
     python benches/load.py handshakes  [--count 1000]
     python benches/load.py flood       [--seconds 10]
 
-The server is this process, the clients are another; each prints one line of JSON. `connections` wants a limit of
-descriptors above the count, raises it to the hard limit, and says so if that is not enough.
+The server is this process, the clients are another; each prints one line of JSON. Each process needs a descriptor a
+connection: the soft limit is raised by itself, the hard one where that is allowed (CAP_SYS_RESOURCE); else it says what
+`ulimit -Hn` has to be. Clients are spread over 127.0.0.1, 127.0.0.2 and so on: one address has ports for some 28,000.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from tests.support.leaks import open_descriptors, resident_bytes
 MESSAGE = bytes(1024)
 MB = 1 << 20
 HANDSHAKE_TIMEOUT_SECONDS = 3.0
+# Fewer than one address has by default: net.ipv4.ip_local_port_range, ip(7).
+CLIENTS_PER_ADDRESS = 20_000
 
 
 class Echo(asyncio.Protocol):
@@ -70,9 +73,11 @@ class Client(asyncio.Protocol):
 
 def allow_descriptors(count: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < count:
+    wanted = hard if hard == resource.RLIM_INFINITY else max(hard, count)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), wanted))
+    except (ValueError, OSError):  # not allowed, or above /proc/sys/fs/nr_open
         sys.exit(f"needs {count} descriptors, and `ulimit -Hn` is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
 
 
 async def clients(kind: str, port: int, count: int) -> None:
@@ -83,7 +88,10 @@ async def clients(kind: str, port: int, count: int) -> None:
         made: list[Any] = []
         for start in range(0, count, 100):
             batch = range(start, min(start + 100, count))
-            made += await asyncio.gather(*(loop.create_connection(Client, "127.0.0.1", port) for _ in batch))
+            source = (f"127.0.0.{1 + start // CLIENTS_PER_ADDRESS}", 0)
+            made += await asyncio.gather(
+                *(loop.create_connection(Client, "127.0.0.1", port, local_addr=source) for _ in batch)
+            )
         for transport, _ in made:
             transport.write(MESSAGE)
         await asyncio.sleep(3600)
