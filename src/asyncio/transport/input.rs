@@ -23,11 +23,34 @@ pub enum Received<T> {
 }
 
 /// What a read could have brought.
+#[derive(Clone, Copy)]
 pub struct Offer {
     /// How much would have found room.
     pub capacity: usize,
-    /// What the kernel has beyond that, as far as it was asked.
-    pub left: usize,
+    /// What the kernel had beyond that; `None`: it was not asked.
+    pub left: Option<usize>,
+}
+
+impl Offer {
+    /// Of `capacity` bytes, without a question to the kernel.
+    pub const fn of(capacity: usize) -> Self {
+        Self { capacity, left: None }
+    }
+
+    /// Whether there may be more behind the `count` bytes that came. What arrives after the kernel was asked is an edge
+    /// of its own.
+    pub fn leaves_more(self, count: usize) -> bool {
+        count == self.capacity && self.left != Some(0)
+    }
+
+    /// How much more there is at the least.
+    pub fn known_left(self, count: usize) -> usize {
+        if count == self.capacity {
+            self.left.unwrap_or_default()
+        } else {
+            0
+        }
+    }
 }
 
 /// Receives once, at most `largest` bytes or those that fit into the loop's buffer.
@@ -66,7 +89,7 @@ fn receive_small<'py>(
             Err(error) if error.would_block() => Received::Nothing,
             Err(error) => Received::Failed(error),
         };
-        Ok((received, Offer { capacity: scratch.len(), left: 0 }))
+        Ok((received, Offer::of(scratch.len())))
     })
 }
 
@@ -85,7 +108,7 @@ fn receive_large<'py>(
         Err(ReceiveError::Kernel(error)) => Received::Failed(error),
         Err(ReceiveError::Python(error)) => return Err(error),
     };
-    Ok((received, Offer { capacity, left: available - capacity }))
+    Ok((received, Offer { capacity, left: Some(available - capacity) }))
 }
 
 /// What can go wrong between the kernel and an object's memory.

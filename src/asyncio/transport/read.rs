@@ -9,7 +9,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::endpoint::{log_debug, queue_event};
-use super::input::{self, ReceiveError, Received};
+use super::input::{self, Offer, ReceiveError, Received};
 use super::stream::{Inner, StreamTransport};
 use super::tls::connection::TlsConnection;
 use crate::asyncio::event_loop::report::ends_the_run;
@@ -113,7 +113,7 @@ impl StreamTransport {
         match received {
             Received::Data(data) => {
                 let count = data.len().unwrap_or_default();
-                Self::after_read(slf, count, offer.capacity);
+                Self::after_read(slf, count, offer);
                 let name = &imports(py)?.data_received;
                 let outcome = call::in_context(py, &plan.context, || {
                     call::call_method1(py, &plan.protocol, name, &data).map(drop)
@@ -134,7 +134,7 @@ impl StreamTransport {
         match outcome {
             Ok(Some(0)) => Self::no_data(slf, plan, &Received::<()>::EndOfStream),
             Ok(Some(count)) => {
-                Self::after_read(slf, count, plan.room);
+                Self::after_read(slf, count, Offer::of(plan.room));
                 let outcome = call::in_context(py, &plan.context, || feed.fed());
                 Self::protocol_outcome(slf, outcome, "Fatal error: protocol.data_received() call failed.")
             }
@@ -172,7 +172,7 @@ impl StreamTransport {
         match outcome {
             Ok(0) => Self::no_data(slf, plan, &Received::<()>::EndOfStream),
             Ok(count) => {
-                Self::after_read(slf, count, capacity);
+                Self::after_read(slf, count, Offer::of(capacity));
                 let count = objects::count(py, count as u64)?;
                 let outcome = call::in_context(py, &plan.context, || {
                     call::call_method1(py, &plan.protocol, &imports.buffer_updated, &count).map(drop)
@@ -194,7 +194,7 @@ impl StreamTransport {
         let outcome = match socket::recv(plan.fd, &mut ciphertext) {
             Ok(0) => Self::no_data(slf, plan, &Received::<()>::EndOfStream),
             Ok(count) => {
-                Self::after_read(slf, count, capacity);
+                Self::after_read(slf, count, Offer::of(capacity));
                 let outcome = call::in_context(py, &plan.context, || {
                     TlsConnection::received(plan.protocol.bind(py).cast()?, &ciphertext[..count])
                 });
@@ -207,12 +207,13 @@ impl StreamTransport {
         outcome
     }
 
-    /// A read that filled its buffer, or came before an announced end, is followed by another one in the next turn.
-    fn after_read(slf: &Bound<'_, Self>, count: usize, capacity: usize) {
+    /// A read that left something, as far as is known, or came before an announced end, is followed by another one in
+    /// the next turn.
+    fn after_read(slf: &Bound<'_, Self>, count: usize, offer: Offer) {
         slf.get().event_loop.get().metrics.bytes_received.add(count as u64);
         let more = slf.get().inner.with(slf.py(), |inner| {
-            inner.read_size.record(count, capacity);
-            inner.readable = count == capacity || inner.end_announced;
+            inner.read_size.record(count, offer.capacity, offer.known_left(count));
+            inner.readable = offer.leaves_more(count) || inner.end_announced;
             inner.readable
         });
         if more {
@@ -225,7 +226,10 @@ impl StreamTransport {
         match received {
             Received::Data(_) => Ok(()),
             Received::Nothing => {
-                slf.get().inner.with(py, |inner| inner.readable = false);
+                slf.get().inner.with(py, |inner| {
+                    inner.readable = false;
+                    inner.read_size.nothing_is_left();
+                });
                 Ok(())
             }
             Received::EndOfStream => Self::end_of_stream(slf, plan),

@@ -34,6 +34,8 @@ pub struct ReadSize {
     exact_for: u8,
     /// What the last read brought, or several times as much if it filled what it was offered.
     expected: usize,
+    /// What is there still, at the least; 0: not known.
+    left: usize,
 }
 
 impl ReadSize {
@@ -42,7 +44,9 @@ impl ReadSize {
     }
 
     pub fn plan(&self) -> ReadPlan {
-        if self.exact_for > 0 {
+        if self.left >= MOST_ROOM {
+            ReadPlan::Known(self.left)
+        } else if self.exact_for > 0 {
             ReadPlan::Exact
         } else {
             ReadPlan::Scratch
@@ -57,10 +61,16 @@ impl ReadSize {
         (self.expected + self.expected / 2).clamp(LEAST_ROOM, MOST_ROOM)
     }
 
-    /// A read brought `received` bytes of `offered`.
-    pub fn record(&mut self, received: usize, offered: usize) {
+    /// A read brought `received` bytes of `offered`; `left` are known to be there still.
+    pub fn record(&mut self, received: usize, offered: usize, left: usize) {
+        self.left = left;
         self.exact_for = if received >= LARGE { SMALL_READS } else { self.exact_for.saturating_sub(1) };
         self.expected = if received < offered { received } else { received.saturating_mul(GROWTH) };
+    }
+
+    /// A read found nothing.
+    pub fn nothing_is_left(&mut self) {
+        self.left = 0;
     }
 }
 
@@ -72,27 +82,39 @@ mod tests {
     fn a_large_read_makes_the_next_ones_exact_until_four_small_ones_came() {
         let mut size = ReadSize::new();
         assert_eq!(size.plan(), ReadPlan::Scratch);
-        size.record(100, 2 * LARGE);
+        size.record(100, 2 * LARGE, 0);
         assert_eq!(size.plan(), ReadPlan::Scratch);
-        size.record(LARGE, 2 * LARGE);
+        size.record(LARGE, 2 * LARGE, 0);
         for _ in 0..SMALL_READS {
             assert_eq!(size.plan(), ReadPlan::Exact);
-            size.record(LARGE - 1, 2 * LARGE);
+            size.record(LARGE - 1, 2 * LARGE, 0);
         }
         assert_eq!(size.plan(), ReadPlan::Scratch);
+    }
+
+    #[test]
+    fn the_kernel_is_not_asked_while_a_whole_read_is_known_to_be_left() {
+        let mut size = ReadSize::new();
+        size.record(MOST_ROOM, MOST_ROOM, MOST_ROOM);
+        assert_eq!(size.plan(), ReadPlan::Known(MOST_ROOM));
+        size.record(MOST_ROOM, MOST_ROOM, MOST_ROOM - 1);
+        assert_eq!(size.plan(), ReadPlan::Exact);
+        size.record(MOST_ROOM, MOST_ROOM, MOST_ROOM);
+        size.nothing_is_left();
+        assert_eq!(size.plan(), ReadPlan::Exact);
     }
 
     #[test]
     fn room_follows_the_last_read_and_grows_when_it_was_filled() {
         let mut size = ReadSize::new();
         assert_eq!(size.room(), LEAST_ROOM);
-        size.record(10_000, LARGE);
+        size.record(10_000, LARGE, 0);
         assert_eq!(size.room(), 15_000);
-        size.record(15_000, 15_000);
+        size.record(15_000, 15_000, 0);
         assert_eq!(size.room(), 15_000 * GROWTH * 3 / 2);
-        size.record(MOST_ROOM, MOST_ROOM);
+        size.record(MOST_ROOM, MOST_ROOM, 0);
         assert_eq!(size.room(), MOST_ROOM);
-        size.record(1, MOST_ROOM);
+        size.record(1, MOST_ROOM, 0);
         assert_eq!(size.room(), LEAST_ROOM);
     }
 }

@@ -71,7 +71,7 @@ pub struct ReadPipeTransport {
 
 impl Inner {
     fn note_read(&mut self, count: usize) {
-        self.read_size.record(count, LARGEST_READ);
+        self.read_size.record(count, LARGEST_READ, 0);
         if count == LARGEST_READ && std::mem::replace(&mut self.growable, false) {
             // Refused by the kernel: it stays as it is.
             let _ = file::set_pipe_size(self.registration.fd, GROWN_PIPE);
@@ -148,8 +148,7 @@ impl ReadPipeTransport {
                 this.inner.with(py, |inner| inner.note_read(count));
                 let outcome = call::call_method1(py, &protocol, &imports(py)?.data_received, &data).map(drop);
                 endpoint::callback_outcome(slf, outcome, "data_received")?;
-                let more = if size == ReadPlan::Scratch { count == offer.capacity } else { offer.left > 0 };
-                Ok(more.then_some(offer.left))
+                Ok(offer.leaves_more(count).then(|| offer.known_left(count)))
             }
             Received::EndOfStream => Self::end_of_pipe(slf, protocol.bind(py)).map(|()| None),
             Received::Failed(error) => {
