@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import os
@@ -415,3 +416,54 @@ def test_a_server_s_tls_arguments_belong_together(run, loop, path, arguments, te
         assert not path.exists()
 
     run(main)
+
+
+class IntoBuffer(asyncio.BufferedProtocol):
+    """A Recorder that lends its memory."""
+
+    def __init__(self):
+        self.recorder = Recorder()
+        self.memory = bytearray(1 << 20)
+
+    def connection_made(self, transport):
+        self.recorder.connection_made(transport)
+
+    def get_buffer(self, hint):
+        return self.memory
+
+    def buffer_updated(self, count):
+        self.recorder.data_received(bytes(self.memory[:count]))
+
+    def connection_lost(self, exc):
+        self.recorder.connection_lost(exc)
+
+
+@pytest.mark.parametrize("size", [10, 50_000])
+@pytest.mark.parametrize("way", ["protocol", "buffered", "streams"])
+def test_what_was_sent_behind_descriptors_comes_as_well(run, loop, size, way):
+    """A read stops behind them, and there is no other event."""
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+
+    def send():
+        rights = array.array("i", [peer.fileno()])
+        peer.sendmsg([b"x" * size], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        peer.sendall(b"y" * size)
+
+    async def main():
+        if way == "streams":
+            reader, writer = await asyncio.open_connection(sock=ours)
+            closable, received = writer, reader.readexactly
+        else:
+            factory = Recorder if way == "protocol" else IntoBuffer
+            _, protocol = await loop.create_connection(factory, sock=ours)
+            closable = protocol if way == "protocol" else protocol.recorder
+            received = closable.received
+        for round in range(1, 3):
+            send()
+            behind = 2 * size if way == "streams" else 2 * size * round
+            assert (await received(behind))[-2 * size :] == b"x" * size + b"y" * size
+        await close_all(closable)
+
+    with peer:
+        run(main)

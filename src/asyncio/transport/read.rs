@@ -213,7 +213,7 @@ impl StreamTransport {
         slf.get().event_loop.get().metrics.bytes_received.add(count as u64);
         let more = slf.get().inner.with(slf.py(), |inner| {
             inner.read_size.record(count, offer.capacity, offer.known_left(count));
-            inner.readable = offer.leaves_more(count) || inner.end_announced;
+            inner.readable = offer.leaves_more(count) || inner.end_announced || inner.has_more_behind(count, offer);
             inner.readable
         });
         if more {
@@ -269,6 +269,13 @@ impl StreamTransport {
 }
 
 impl Inner {
+    /// Whether a read of `count` bytes stopped short of what is there. No event will say so: it has come before.
+    fn has_more_behind(&self, count: usize, offer: Offer) -> bool {
+        !self.short_reads_are_last
+            && count < offer.capacity
+            && file::bytes_available(self.registration.fd).is_ok_and(|left| left > 0)
+    }
+
     /// `None`: nobody wants data now; `readable` keeps the event.
     fn plan_read(&self, py: Python<'_>) -> Option<Plan> {
         if !self.started || !self.life.is_reading() || self.life.is_lost() || self.life.is_at_end() {

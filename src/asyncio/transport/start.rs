@@ -59,6 +59,8 @@ impl StreamTransport {
             started: false,
             readable: false,
             end_announced: false,
+            // Nagle's algorithm costs latency; only TCP knows it.
+            short_reads_are_last: socket::set_nodelay(parts.fd).is_ok(),
             reads_on: false,
             writes_on: false,
             blocked: false,
@@ -71,8 +73,6 @@ impl StreamTransport {
         let this = Self { event_loop: event_loop.clone().unbind(), inner: LoopOwned::new(inner) };
         let transport = new_with_dict(py, this)?;
         event_loop.get().metrics.connections_opened.add(1);
-        // Nagle's algorithm costs latency; not every stream socket knows it (Unix sockets do not).
-        let _ = socket::set_nodelay(parts.fd);
         if let Some(server) = parts.server {
             attach(server.bind(py), &transport)?;
             transport.get().inner.with(py, |inner| inner.server = Some(server));

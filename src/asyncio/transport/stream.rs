@@ -8,7 +8,6 @@
 //!     close: closing, what is queued is still sent --> lost        (connection_lost(None))
 //!     abort, error:                                --> lost        (connection_lost(exception))
 //! ```
-//!
 //! This file holds the class and the index of its methods.
 
 use std::ffi::CStr;
@@ -64,8 +63,9 @@ pub struct Inner {
     pub readable: bool,
     /// The kernel announced the end of the stream (or an error): read until it shows.
     pub end_announced: bool,
-    /// The transport has queued an event for itself, to go on reading, or writing, in its next turn. What the kernel
-    /// reports meanwhile adds no turn of its own.
+    /// A read that leaves room has taken everything; those of Unix sockets also stop behind descriptors sent along.
+    pub short_reads_are_last: bool,
+    /// An event of its own is queued, to read or write on in the next turn; the kernel's add no turn of theirs.
     pub reads_on: bool,
     pub writes_on: bool,
     /// The socket is full: what is queued waits for the kernel.
