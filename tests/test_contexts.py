@@ -480,7 +480,7 @@ def test_watchers_and_callbacks_run_in_the_context_of_who_added_them(run, loop):
 
         def note(name):
             seen.append((name, variable.get()))
-            if name == "timer":
+            if len(seen) == 4:
                 done.set_result(None)
 
         def add():

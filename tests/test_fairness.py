@@ -17,6 +17,7 @@ from tests.support.builds import whole_calls
 def test_a_flooding_peer_does_not_keep_others_waiting(run, loop):
     async def main():
         received = [0]
+        lost = loop.create_future()
         largest = [0]
         since_tick = [0]
 
@@ -24,6 +25,9 @@ def test_a_flooding_peer_does_not_keep_others_waiting(run, loop):
             def data_received(self, data):
                 received[0] += len(data)
                 since_tick[0] += len(data)
+
+            def connection_lost(self, exc):
+                lost.set_result(None)
 
         server = await loop.create_server(Sink, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
@@ -50,10 +54,8 @@ def test_a_flooding_peer_does_not_keep_others_waiting(run, loop):
         finally:
             stop.set()
             server.close()
-            while thread.is_alive():  # and sends, until somebody has read the rest
-                await asyncio.sleep(0.001)
+            await lost  # the thread sends until somebody has read the rest
             thread.join()
-            await asyncio.sleep(0.01)
         # What one turn takes from one peer is bounded, so every turn other callbacks run.
         assert largest[0] <= 1 << 20
         assert ticks >= 50

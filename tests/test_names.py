@@ -55,7 +55,7 @@ def test_literals_need_no_thread():
             assert (await loop.getaddrinfo(f"10.0.{number // 256}.{number % 256}", 80))[0][4][1] == 80
 
     loop.run_until_complete(main())
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     loop.close()
 
 

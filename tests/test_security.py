@@ -44,6 +44,7 @@ def test_no_descriptor_is_inherited_by_children(run, loop_factory, tmp_path):
     async def main():
         loop.add_signal_handler(signal.SIGUSR1, int)
         await loop.run_in_executor(None, int)
+        idle = len(open_descriptors())
         servers = [
             await loop.create_server(Echo, "127.0.0.1", 0),
             await loop.create_server(Echo, "127.0.0.1", 0, ssl=server_context()),
@@ -68,7 +69,8 @@ def test_no_descriptor_is_inherited_by_children(run, loop_factory, tmp_path):
             transport.close()
         loop.remove_signal_handler(signal.SIGUSR1)
         await close_all(*servers)
-        await asyncio.sleep(0.01)
+        while len(open_descriptors()) > idle:
+            await asyncio.sleep(0.001)
 
     try:
         loop.run_until_complete(asyncio.wait_for(main(), 50))

@@ -120,5 +120,5 @@ def test_a_storm_of_signals_disturbs_neither_connections_nor_children(run, loop,
         for number, handler in before.items():
             signal.signal(number, handler)
     assert min(seen.values()) > 0, seen
-    assert children() == processes
+    assert children() <= processes
     assert reports == []

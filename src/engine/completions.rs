@@ -7,16 +7,28 @@
 //!
 //! Both happen under the lock, so "readable" and "not empty" are the same, and many posts cost one signal. Nobody holds the
 //! lock while foreign code runs. Once closed, it takes nothing and has no descriptor any more, however many share it.
+//!
+//! A forked child has a queue of its own, which begins with a copy of what was in it, under the same descriptor: a signal
+//! that both had would be reset by either, and the other would sleep on what it has.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
-use super::sys::EventFd;
+use super::sys::{process, EventFd};
 use super::Result;
 
 /// See the module's documentation.
-pub struct Completions<T>(Mutex<State<T>>);
+pub struct Completions<T> {
+    made_in: u32,
+    state: Arc<Mutex<State<T>>>,
+    /// The signal's, to be known without the lock; -1: closed.
+    descriptor: AtomicI32,
+    /// What is in its place in a forked child.
+    of_child: OnceLock<Box<Self>>,
+}
 
 struct State<T> {
     queue: VecDeque<T>,
@@ -28,11 +40,56 @@ impl<T> Completions<T> {
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
     pub fn new() -> Result<Self> {
-        Ok(Self(Mutex::new(State { queue: VecDeque::new(), signal: Some(EventFd::new()?) })))
+        Ok(Self::with(VecDeque::new(), Some(EventFd::new()?)))
+    }
+
+    fn with(queue: VecDeque<T>, signal: Option<EventFd>) -> Self {
+        Self {
+            made_in: process::generation(),
+            descriptor: AtomicI32::new(signal.as_ref().map_or(-1, AsRawFd::as_raw_fd)),
+            state: Arc::new(Mutex::new(State { queue, signal })),
+            of_child: OnceLock::new(),
+        }
+    }
+
+    /// This process's queue: itself, or what a child has in its place. Any other method does it by itself; a loop that
+    /// goes on in a child does it before it waits for the descriptor.
+    #[inline]
+    pub fn own(&self) -> &Self {
+        if self.made_in == process::current() {
+            return self;
+        }
+        self.of_child.get_or_init(|| Box::new(self.inherit())).own()
+    }
+
+    /// For a child. Without a descriptor left it is closed, which is what whoever posts is told.
+    #[cold]
+    fn inherit(&self) -> Self {
+        let queue = match self.state.try_lock() {
+            Ok(state) => Self::leave_to_parent(state),
+            Err(TryLockError::Poisoned(error)) => Self::leave_to_parent(error.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                // Held by a thread that this process does not have. What it has left half done is not to be touched.
+                mem::forget(Arc::clone(&self.state));
+                VecDeque::new()
+            }
+        };
+        let descriptor = Some(self.descriptor.load(Ordering::Relaxed)).filter(|&descriptor| descriptor >= 0);
+        let signal = descriptor.and_then(|descriptor| EventFd::in_place_of(descriptor).ok());
+        if !queue.is_empty() {
+            signal.iter().for_each(EventFd::notify);
+        }
+        Self::with(queue, signal)
+    }
+
+    /// Takes what is in the queue; the signal is not closed, since its descriptor gets another one.
+    fn leave_to_parent(mut state: MutexGuard<'_, State<T>>) -> VecDeque<T> {
+        mem::forget(state.signal.take());
+        mem::take(&mut state.queue)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.own().state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The descriptor to wait for, until `close`.
@@ -61,7 +118,7 @@ impl<T> Completions<T> {
         if let Some(signal) = &state.signal {
             signal.reset();
         }
-        std::mem::take(&mut state.queue)
+        mem::take(&mut state.queue)
     }
 
     /// Puts back what was taken and not used, in front of what has come since. What it returns was put back too late.
@@ -80,9 +137,11 @@ impl<T> Completions<T> {
     /// No item is taken from now on. Returns those that nobody will see.
     #[must_use]
     pub fn close(&self) -> VecDeque<T> {
-        let mut state = self.lock();
+        let this = self.own();
+        let mut state = this.lock();
         state.signal = None;
-        std::mem::take(&mut state.queue)
+        this.descriptor.store(-1, Ordering::Relaxed);
+        mem::take(&mut state.queue)
     }
 }
 

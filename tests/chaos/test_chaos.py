@@ -92,8 +92,8 @@ def test_a_random_program_keeps_its_accounts(run_program, loop, loop_name, seed)
     loop.run_until_complete(loop.shutdown_default_executor())
     assert left_behind(world, loop_name) == []
     assert len(open_descriptors()) <= descriptors
-    assert children() == processes
-    assert threading.active_count() == threads
+    assert children() <= processes
+    assert threading.active_count() <= threads
 
 
 @pytest.mark.skipif(SECONDS > 0, reason="the long mode runs instead")

@@ -1,7 +1,7 @@
 """An async actor of Ray's on ironloop, as docs/many-cores.md has it.
 
-Skipped where Ray is not installed, and CI does not install it: a wheel of 80 MB, which there is not for every version
-of Python, is much for one program. Run it by hand, with `pip install ray`, after a change of the policy or of the page.
+Skipped where Ray is not installed, and CI does not install it: a wheel of 80 MB, 286 MB installed, is much for one
+program. Run it by hand, with `pip install ray`, after a change of the policy or of the page.
 """
 
 from __future__ import annotations

@@ -25,8 +25,10 @@ async def nothing():
 def unawaited():
     """A coroutine that nobody will await, which is the mistake."""
     coroutine = nothing()
-    yield coroutine
-    coroutine.close()
+    try:
+        yield coroutine
+    finally:
+        coroutine.close()
 
 
 def raised(function, *args):

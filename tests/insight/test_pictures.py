@@ -26,8 +26,11 @@ def texts(picture):
 
 
 def structure(lines):
-    """The words, without numbers, curves, lines around them, and classes, which Python 3.10 does not tell."""
-    lines = [re.sub(r"StreamReader\.", "", line) for line in lines]
+    """The words, without numbers, curves, lines around them, and classes, which Python 3.10 does not tell.
+
+    Nor what a client waits for at the moment.
+    """
+    lines = [re.sub(r"StreamReader\.|(?<=in client), waits in .*", "", line) for line in lines]
     return {re.sub(rf"[0-9.,{BARS}│╭╮╰╯─\s]+", " ", line).strip() for line in lines} - {""}
 
 
@@ -41,6 +44,7 @@ def test_the_picture_of_top_is_what_it_shows_today(tmp_path):
     rates = {line.split("  ")[0].strip(): line for line in made if any(bar in line for bar in BARS)}
     assert len(rates) == 12
     for name in ("callbacks/s", "I/O events/s", "timers/s", "KiB in/s", "connections"):
-        now = re.search(r"([0-9][0-9,.]*)", rates[name])[1].replace(",", "")
-        assert float(now) > 0, rates[name]
+        # Now, which on a slow machine may be nothing, and the most.
+        most = re.findall(r"[0-9][0-9,.]*", rates[name])[1].replace(",", "")
+        assert float(most) > 0, rates[name]
         assert any(bar in rates[name] for bar in BARS[1:]), "a curve, not the floor"

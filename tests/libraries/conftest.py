@@ -50,6 +50,32 @@ def nats_server():
 
 
 @pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory):
+    """The port of a RabbitMQ, which guest has the password guest for.
+
+    Erlang's daemon that nodes find each other by is one of its own, too: what RabbitMQ starts otherwise stays behind.
+    """
+    # That on PATH is a wrapper, which changes to another user.
+    server = program("/usr/lib/rabbitmq/bin/rabbitmq-server")
+    port, names, between_nodes = reserved_port(), reserved_port(), reserved_port()
+    folder = tmp_path_factory.mktemp("rabbitmq")
+    environment = {
+        **os.environ,
+        "HOME": str(folder),  # for Erlang's cookie
+        "ERL_EPMD_PORT": str(names),
+        "RABBITMQ_DIST_PORT": str(between_nodes),
+        "RABBITMQ_LOGS": "-",
+        "RABBITMQ_MNESIA_BASE": str(folder),
+        "RABBITMQ_NODENAME": f"tests{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(port),
+    }
+    with serving([program("epmd"), "-address", "127.0.0.1", "-port", str(names)], names):
+        with serving([server], port, env=environment):
+            yield port
+
+
+@pytest.fixture(scope="session")
 def s3():
     """The address of a moto server, which answers as Amazon's services do."""
     port = reserved_port()

@@ -106,7 +106,11 @@ def test_a_wait_runs_into_its_timeout(run, client):
         async with client(socket_timeout=0.05) as redis:
             with pytest.raises(redis_package.TimeoutError):
                 await redis.blpop("nothing")
-            assert await redis.ping()
+            # A slow machine may need longer for an answer, too.
+            answered = False
+            while not answered:
+                with contextlib.suppress(redis_package.TimeoutError):
+                    answered = await redis.ping()
 
     run(main)
 

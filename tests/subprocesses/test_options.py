@@ -379,7 +379,7 @@ def test_a_start_that_fails_leaves_nothing(run, loop, reports, error, command, o
             with pytest.raises(error):
                 await asyncio.create_subprocess_exec(*command, stdin=PIPE, **options)
         assert open_descriptors() == descriptors
-        assert children() == before
+        assert children() <= before
         await asyncio.sleep(0)
         assert protocol.events == []
         assert await output_of("echo", "still works") == b"still works\n"
@@ -420,7 +420,7 @@ def test_a_factory_that_raises_starts_nothing(run, loop):
         for start in (loop.subprocess_exec, loop.subprocess_shell):
             with pytest.raises(LookupError):
                 await start(factory, "true")
-        assert children() == before
+        assert children() <= before
 
     run(main)
 

@@ -40,6 +40,7 @@ async def talk(reader, writer):
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_streams_of_a_patched_loop_echo(run, patched, reports, tls):
     async def main():
+        others = asyncio.all_tasks()
         options = {"ssl": server_context()} if tls else {}
         server = await asyncio.start_server(echo, "localhost", 0, **options)
         port = server.sockets[0].getsockname()[1]
@@ -48,7 +49,7 @@ def test_streams_of_a_patched_loop_echo(run, patched, reports, tls):
             await talk(*await asyncio.open_connection("localhost", port, **options))
         server.close()
         await server.wait_closed()
-        await asyncio.sleep(0.01)
+        await asyncio.gather(*asyncio.all_tasks() - others)  # the server's ends
 
     run(main)
     assert reports == []

@@ -274,6 +274,11 @@ def test_the_protocol_may_end_the_connection_when_it_gets_data(run, tls, method,
     run(main)
 
 
+def is_unnamed(error):
+    """CPython 3.13 knows the names of OpenSSL 3.1's reasons, and may be built with a later one."""
+    return error.reason is None and "record layer failure" in str(error)
+
+
 @pytest.mark.parametrize(
     "garbage",
     [b"no TLS at all\r\n", b"\x17\x03\x03\x00\x20" + bytes(32), b"\x17\x03\x03\xff\xff" + bytes(65535)],
@@ -288,7 +293,7 @@ def test_bytes_that_are_no_tls_end_the_connection(run, loop, tls, garbage, repor
             error = await protocol.lost
             assert isinstance(error, ssl.SSLError)
             assert error.library == "SSL"
-            assert error.reason
+            assert error.reason or is_unnamed(error)
             assert protocol.events == ["made", "data", "lost"]
             assert reports == []
             await manual.raw_end()
@@ -305,7 +310,9 @@ def test_a_changed_record_ends_the_connection(run, loop, tls, modern):
             await loop.sock_sendall(manual.sock, record)
             error = await protocol.lost
             assert isinstance(error, ssl.SSLError)
-            assert error.reason in ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")  # OpenSSL 3.0, 3.6
+            # OpenSSL 3.0, 3.6.
+            named = error.reason in ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")
+            assert named or is_unnamed(error)
             assert not protocol.data
 
     run(main)

@@ -152,7 +152,7 @@ def test_a_thousand_stalled_handshakes_cost_no_thread_and_delay_nobody(run_long,
         protocols = [await made.get() for _ in stalled]
         for _ in range(10):
             await client_is_served(tls, server)
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads
         for sock in stalled:
             sock.close()
         while len(open_descriptors()) > descriptors:

@@ -147,7 +147,7 @@ def test_a_peer_that_never_answers_is_waited_for_as_long_as_was_asked(run, tls, 
             started = time.monotonic()
             protocol.transport.close()
             error = await protocol.lost
-            assert 0.05 <= time.monotonic() - started < 5
+            assert 0.05 <= time.monotonic() - started < 20  # the default is 30
             assert isinstance(error, TimeoutError)
             assert str(error) == "SSL shutdown timed out"
             assert protocol.events == ["made", "lost"]
@@ -195,7 +195,7 @@ def test_a_peer_that_closes_and_does_not_read_is_given_up(run, tls, request, loo
             try:
                 protocol.transport.write(b"x" * 10_000_000)
                 await manual.send_close_notify()
-                done, _ = await asyncio.wait([protocol.lost], timeout=2)
+                done, _ = await asyncio.wait([protocol.lost], timeout=20)
                 assert done
             finally:
                 manual.reset()
@@ -237,7 +237,7 @@ def test_close_ends_soon_while_the_peer_streams_on(run, tls, reports, version, p
             started = time.monotonic()
             protocol.transport.close()
             error = await protocol.lost
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 20
             assert isinstance(error, (ssl.SSLError, TimeoutError, type(None)))
             assert protocol.events.count("lost") == 1
             received = len(protocol.data)
@@ -264,7 +264,7 @@ def test_close_ends_while_both_ends_stream(run, tls):
         client.transport.close()
         await client.lost
         await peer.lost
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
         assert client.events.count("lost") == peer.events.count("lost") == 1
         await close_all(server)
 

@@ -235,7 +235,7 @@ def test_a_hello_that_was_read_ahead_is_not_lost(run, loop, tls, loop_name, requ
             manual.tls.do_handshake()
         await loop.sock_sendall(sock, b"STARTTLS\n" + manual.outgoing.read())
         assert await loop.sock_recv(sock, 3) == b"GO\n"
-        await asyncio.wait_for(manual.handshake(), 5)
+        await asyncio.wait_for(manual.handshake(), 30)
         await manual.send(b"hello")
         assert await manual.receive(5) == b"hello"
         await manual.unwrap()

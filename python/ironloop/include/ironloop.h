@@ -26,7 +26,8 @@ extern "C" {
 
 #define IRONLOOP_COMPLETION_API "ironloop._native.completion_api"
 
-/* The queue of a loop. It stays valid until it is released, longer than the loop if need be, and keeps no loop alive. */
+/* The queue of a loop. It stays valid until it is released, longer than the loop if need be, and keeps no loop alive. In a
+ * forked child the same pointer is a queue of the child's own, which begins with what had been posted before. */
 typedef struct ironloop_queue ironloop_queue;
 
 /* Called by the loop's thread, attached. 0, or -1 with an exception set, which goes to the loop's exception handler; what

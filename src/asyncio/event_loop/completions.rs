@@ -35,6 +35,13 @@ impl Slot {
         Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(queue))
     }
 
+    /// The loop goes on in a forked child.
+    pub fn leave_parent(&self) {
+        if let Some(queue) = self.queue() {
+            queue.own();
+        }
+    }
+
     /// The loop is closed. Foreign code is told so, and may do what it likes: nothing is lent here.
     pub fn close(&self) {
         let queue = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -7,7 +7,7 @@
 //! The epoll instance of an inherited loop is the parent's: what the child closes, mostly because finalizers do, ends
 //! in the child only. Registrations stay, nothing that waited at the fork is sent and no connection is shut down;
 //! descriptors are closed, which are the child's. A child that goes on with the loop gets a reactor of its own, with the
-//! same registrations. What it does then to connections that it shares with its parent is its own affair.
+//! same registrations, and a queue of its own for other extensions' completions. What it does then to connections that it shares with its parent is its own affair.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ impl LoopCore {
         // The old one goes first, and with it its numbers: one that the child has closed may be given to the new one.
         drop(self.inbox.replace_reactor(None));
         drop(self.state(py, |state| state.sources.reactor.take()));
+        // Keeps its number, so before a new reactor can be given one that the child has closed.
+        self.completions.leave_parent();
         let reactor = Reactor::new().map(Arc::new).map_err(|error| {
             self.closed.store(true, Ordering::Release);
             os_error(py, &error)

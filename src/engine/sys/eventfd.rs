@@ -23,6 +23,22 @@ impl EventFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
     }
 
+    /// Another one under the descriptor of one that came by a fork, which nobody uses any more, nor closes.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub fn in_place_of(inherited: RawFd) -> Result<Self> {
+        let new = Self::new()?;
+        if new.as_raw_fd() == inherited {
+            // The child had closed it.
+            return Ok(new);
+        }
+        // SAFETY: has no preconditions; the number is the caller's.
+        attempt("dup3", -1, || unsafe { libc::dup3(new.as_raw_fd(), inherited, libc::O_CLOEXEC) } as libc::ssize_t)?;
+        // SAFETY: a copy of `new`'s, which nobody else owns.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(inherited) }))
+    }
+
     /// Adds one. Every call is an edge for an edge-triggered registration.
     pub fn notify(&self) {
         let one: u64 = 1;

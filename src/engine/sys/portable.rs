@@ -5,12 +5,12 @@
 #![expect(unsafe_code, reason = "system calls")]
 
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use libc::{c_int, c_uint};
 
-use super::{Error, Result};
+use super::{attempt, Error, Result};
 
 /// A message of several, and how much of it there was.
 #[derive(Clone, Copy)]
@@ -82,6 +82,28 @@ impl EventFd {
             operation: "socketpair",
             errno: error.raw_os_error().unwrap_or_default(),
         })
+    }
+
+    /// Another one under the descriptor of one that came by a fork, which nobody uses any more, nor closes.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub fn in_place_of(inherited: RawFd) -> Result<Self> {
+        let Self { ours, other } = Self::new()?;
+        // The child may have closed it, and its number been given away.
+        if other.as_raw_fd() == inherited {
+            return Ok(Self { ours: other, other: ours });
+        }
+        if ours.as_raw_fd() == inherited {
+            return Ok(Self { ours, other });
+        }
+        // SAFETY: has no preconditions; the number is the caller's.
+        attempt("dup2", -1, || unsafe { libc::dup2(ours.as_raw_fd(), inherited) } as libc::ssize_t)?;
+        // SAFETY: a copy of `ours`, which nobody else owns.
+        let ours = unsafe { UnixStream::from_raw_fd(inherited) };
+        // SAFETY: has no preconditions. Fails for no open descriptor.
+        unsafe { libc::fcntl(inherited, libc::F_SETFD, libc::FD_CLOEXEC) };
+        Ok(Self { ours, other })
     }
 
     pub fn notify(&self) {
@@ -166,21 +188,34 @@ mod tests {
         assert_eq!(Error::last("sendmmsg").errno, libc::EMSGSIZE);
     }
 
+    fn is_readable(descriptor: &impl AsRawFd) -> bool {
+        let mut poll = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one descriptor, valid for the call.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+    }
+
     #[test]
     fn a_notified_descriptor_is_readable_until_it_is_reset() {
         let signal = EventFd::new().expect("descriptors");
-        let is_readable = || {
-            let mut poll = libc::pollfd { fd: signal.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            // SAFETY: one descriptor, valid for the call.
-            unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
-        };
-        assert!(!is_readable());
+        assert!(!is_readable(&signal));
         // More than one reading takes, and more than there is room for.
         for count in [1, 64, 1000] {
             (0..count).for_each(|_| signal.notify());
-            assert!(is_readable());
+            assert!(is_readable(&signal));
             signal.reset();
-            assert!(!is_readable());
+            assert!(!is_readable(&signal));
         }
+    }
+
+    #[test]
+    fn one_in_place_of_another_has_its_number_and_shares_nothing_with_it() {
+        let inherited = EventFd::new().expect("descriptors");
+        let number = inherited.as_raw_fd();
+        let parents = inherited.ours.try_clone().expect("a descriptor");
+        std::mem::forget(inherited);
+        let own = EventFd::in_place_of(number).expect("descriptors");
+        assert_eq!(own.as_raw_fd(), number);
+        own.notify();
+        assert!(is_readable(&own) && !is_readable(&parents));
     }
 }
