@@ -7,7 +7,8 @@
 //! The epoll instance of an inherited loop is the parent's: what the child closes, mostly because finalizers do, ends
 //! in the child only. Registrations stay, nothing that waited at the fork is sent and no connection is shut down;
 //! descriptors are closed, which are the child's. A child that goes on with the loop gets a reactor of its own, with the
-//! same registrations, and a queue of its own for other extensions' completions. What it does then to connections that it shares with its parent is its own affair.
+//! same registrations, and a queue of its own for other extensions' completions. What it does then to connections that it
+//! shares with its parent is its own affair.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
