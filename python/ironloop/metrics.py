@@ -114,6 +114,7 @@ class Metrics:
     executor_waiting: int
     """Jobs of the default executor that wait for a thread."""
     executor_running: int
+    """Jobs of the default executor that run; at the least, if it is a `ThreadPoolExecutor` before Python 3.12."""
     busy: float
     """Seconds that the loop ran callbacks, and looked for events without waiting."""
     idle: float
@@ -176,9 +177,11 @@ def _executor_jobs(executor: Any) -> tuple[int, int]:
     if isinstance(executor, ThreadPool):
         return executor._work_queue.load()
     try:
-        return executor._work_queue.qsize(), len(executor._threads) - executor._idle_semaphore._value
+        waiting, threads, idle = executor._work_queue.qsize(), len(executor._threads), executor._idle_semaphore._value
     except AttributeError:
         return 0, 0
+    # Before 3.12 a thread calls itself idle after each job, also if it goes on with another one.
+    return waiting, threads if waiting else max(0, threads - idle)
 
 
 _HELP = {

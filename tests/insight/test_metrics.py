@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import ironloop
 import pytest
 from ironloop.metrics import Bucket, Histogram
+
+from tests.support.certificate import client_context, server_context
 
 
 @pytest.fixture
@@ -192,6 +196,49 @@ def test_connections_and_bytes_are_counted(loop):
     assert metrics.connections_open == 0
     assert metrics.bytes_sent == metrics.bytes_received == 60_000
     assert metrics.io_events >= 6
+
+
+def test_handshakes_of_both_ends_are_counted_when_they_succeed(loop):
+    async def main():
+        async def close(reader, writer):
+            writer.close()
+
+        server = await asyncio.start_server(close, "127.0.0.1", 0, ssl=server_context())
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=client_context())
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+        plain, other = await asyncio.open_connection(*server.sockets[0].getsockname())
+        other.write(b"no handshake at all")
+        await plain.read()
+        other.close()
+        server.close()
+
+    loop.set_exception_handler(lambda loop, context: None)
+    loop.run_until_complete(main())
+    assert loop.metrics().tls_handshakes == 6
+
+
+@pytest.mark.parametrize("whose", ["ours", "the program's"])
+def test_jobs_of_the_default_executor_wait_or_run(loop, whose):
+    if whose == "the program's":
+        loop.set_default_executor(ThreadPoolExecutor(3))
+    go_on = threading.Event()
+
+    async def until(running, waiting):
+        while (metrics := loop.metrics()).executor_running != running or metrics.executor_waiting != waiting:
+            await asyncio.sleep(0.001)
+
+    async def main():
+        jobs = [loop.run_in_executor(None, go_on.wait) for _ in range(100)]
+        workers = 3 if whose == "the program's" else min(32, (os.cpu_count() or 1) + 4)
+        await until(workers, 100 - workers)
+        go_on.set()
+        await asyncio.gather(*jobs)
+        await until(0, 0)
+
+    loop.run_until_complete(asyncio.wait_for(main(), 50))
 
 
 def test_a_slow_callback_is_named_without_debug_mode(loop):
