@@ -217,8 +217,12 @@ def test_a_forked_child_goes_on_with_the_callback_and_the_loop(loop_name):
         loop = {NEW_LOOP[loop_name]}
 
         async def main():
+            task = asyncio.current_task()
             child = os.fork()
+            # The child's thread forgets that it runs a loop, and since 3.14 which task.
             asyncio._set_running_loop(loop)
+            if asyncio.current_task() is None:
+                asyncio.tasks._enter_task(loop, task)
             mine, other = socket.socketpair()
             with mine, other:
                 other.send(b"x")

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 # What an import of ours may load besides our own modules and asyncio's: the thread pool's class, which
-# asyncio loads itself with the first `run_in_executor`.
-OF_OTHERS = {"__future__", "_queue", "queue", "concurrent.futures.thread"}
+# asyncio loads itself with the first `run_in_executor`, and the words for types, which asyncio loads before 3.14.
+OF_OTHERS = {"__future__", "_queue", "queue", "concurrent.futures.thread", "typing", "_typing"}
 # Ours that are for programs which ask for them.
 LATE = {"_compare", "_launcher", "_policy", "_top", "_top_view", "_trace", "inspect", "metrics"}
 
