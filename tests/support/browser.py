@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import os
 import queue
 import shutil
+import signal
 import subprocess
 import threading
 from typing import TYPE_CHECKING, Any
@@ -63,9 +65,11 @@ def look(page: str, directory: Path, profile: Path, answers: dict[str, bytes] | 
             f"--user-data-dir={profile}", "--remote-debugging-port=0",
             f"http://127.0.0.1:{server.server_port}/look.html",
         ]  # fmt: skip
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        # Debian's is a script, which would not take the browser along.
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+        with subprocess.Popen(command, **options) as running:
             try:
                 return server.posted.get(timeout=PATIENCE)
             finally:
-                running.terminate()
+                os.killpg(running.pid, signal.SIGTERM)
                 server.shutdown()
