@@ -22,9 +22,9 @@ from suite.sampling import Sample, reason, take
 
 ATTEMPTS = 2  # so many failures and no success: that loop cannot do that row
 SAVE_EVERY = 50  # samples; a machine that goes down takes no more along
-# To divide a given time: seconds that a sample takes besides those that are measured and a quarter for warming up;
+# To divide a given time: seconds that a sample takes at the least besides those measured and a quarter for warming up;
 # rounds that are worth more than long samples; the shortest samples.
-OVERHEAD, FEWEST_ROUNDS, SHORTEST = 0.6, 3, 0.3
+OVERHEAD, FEWEST_ROUNDS, SHORTEST = 0.2, 3, 0.3
 
 
 @dataclass
