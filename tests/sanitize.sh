@@ -109,7 +109,7 @@ unset RUSTC_BOOTSTRAP RUSTFLAGS
 
 package=$builds/package/ironloop
 mkdir -p "$package"
-ln -sf "$root"/python/ironloop/*.py* "$package"
+ln -sfn "$root"/python/ironloop/* "$package"
 cp "$builds/$target/debug/libironloop.so" "$package/_native$suffix"
 
 exec env PYTHONPATH="$builds/package" "${environment[@]}" "$python" -m pytest -p no:cacheprovider "$@"
