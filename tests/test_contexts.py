@@ -15,6 +15,7 @@ import sys
 
 import pytest
 
+from tests.support.builds import whole_calls
 from tests.support.certificate import client_context, server_context
 from tests.support.protocols import Echo, Recorder, close_all, connected_pair
 
@@ -130,6 +131,7 @@ def test_a_client_has_the_context_of_its_creator(run, loop, start_server):
     run(main)
 
 
+@whole_calls
 def test_the_buffer_is_asked_for_where_its_data_is_announced(run, loop, start_server):
     async def main():
         server = await start_server(Echo)

@@ -9,7 +9,10 @@ import sys
 
 import pytest
 
+from tests.support.builds import whole_calls
 
+
+@whole_calls
 def test_data_goes_there_and_back(run, loop, pair):
     left, right = pair
 
@@ -226,6 +229,7 @@ def full_listener():
         yield listener
 
 
+@whole_calls
 def test_a_reused_descriptor_number_gets_its_own_data(run, loop):
     async def main():
         for _ in range(20):

@@ -350,6 +350,7 @@ def test_several_writes_of_one_callback_arrive_in_order(run):
     run(main)
 
 
+@whole_calls
 def test_a_handler_that_writes_once_has_its_bytes_on_the_wire_before_it_blocks(run):
     """The peer reads the answer in a thread while the handler still blocks."""
     import threading

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.support.builds import whole_calls
 from tests.support.protocols import Echo, Recorder, close_all
 from tests.support.protocols import connected_pair as plain_pair
 from tests.tls import peers
@@ -54,6 +55,7 @@ def test_both_ends_go_over_to_tls(run, loop, tls):
     run(main)
 
 
+@whole_calls
 def test_what_was_upgraded_ends_in_order(run, loop, tls, modern):
     async def main():
         client, peer, server = await plain_pair()
@@ -174,6 +176,7 @@ def test_what_comes_with_the_last_message_of_the_handshake_is_not_lost(run, loop
     run(main)
 
 
+@whole_calls
 def test_tls_goes_through_tls(run, loop, tls, modern):
     async def main():
         client, peer, server = await peers.connected_pair(tls)
