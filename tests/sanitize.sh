@@ -22,8 +22,8 @@
 #            valgrind does not know (441, epoll_pwait2) fails, and the engine goes on without it.
 #   faults   system calls fail as IRONLOOP_FAULTS says (src/engine/sys/faults.rs), and tests/faults runs.
 #
-# Needs Linux on x86-64 and cargo, gcc's libasan for `address`, valgrind for `leaks`; the compiler's switch is not stable yet, so it is
-# told to allow it (RUSTC_BOOTSTRAP). Builds stay in target/sanitize.
+# Needs Linux on x86-64 and cargo, gcc's libasan for `address`, valgrind for `leaks`; the compiler's switch is not stable
+# yet, so it is told to allow it (RUSTC_BOOTSTRAP). Builds stay in target/sanitize.
 #
 # Exit status: pytest's, or cargo's; 66: a race; 2: wrong usage.
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""In which context each callback runs: who made the transport, or last did something to it, decides.
+"""In which context each callback of a stream runs: who made the transport, or last did something to it, decides.
 
 Since Python 3.15 a stream transport has a context of its own, a copy of its creator's, and all that it calls on its
 own account runs there; the protocol of a client is made in the context of its creator. Before 3.15 each callback ran in
@@ -8,7 +8,6 @@ a copy of the context of what led to it.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 import socket
 import sys
@@ -17,49 +16,11 @@ import pytest
 
 from tests.support.builds import whole_calls
 from tests.support.certificate import client_context, server_context
+from tests.support.contexts import Trail, in_context, variable
 from tests.support.protocols import Echo, Recorder, close_all, connected_pair
 
 #: Stream transports have a context of their own.
 OWN = sys.version_info >= (3, 15)
-
-variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
-
-
-class Trail(Recorder):
-    """Notes what the variable was in each callback, and sets it to the callback's name."""
-
-    def __init__(self):
-        super().__init__()
-        self.trail = []
-        self._step("factory")
-
-    def _step(self, name):
-        self.trail.append((name, variable.get()))
-        variable.set(name)
-
-    def connection_made(self, transport):
-        self._step("made")
-        super().connection_made(transport)
-
-    def data_received(self, data):
-        self._step("data")
-        super().data_received(data)
-
-    def eof_received(self):
-        self._step("eof")
-        return super().eof_received()
-
-    def pause_writing(self):
-        self._step("pause")
-        super().pause_writing()
-
-    def resume_writing(self):
-        self._step("resume")
-        super().resume_writing()
-
-    def connection_lost(self, exc):
-        self._step("lost")
-        super().connection_lost(exc)
 
 
 class BufferedTrail(Trail, asyncio.BufferedProtocol):
@@ -73,17 +34,6 @@ class BufferedTrail(Trail, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes):
         self.data_received(bytes(self._buffer[:nbytes]))
-
-
-async def in_context(name, function, *arguments):
-    """Await `function(*arguments)` in a task of its own, where the variable is `name`."""
-
-    async def step():
-        variable.set(name)
-        result = function(*arguments)
-        return await result if asyncio.iscoroutine(result) else result
-
-    return await asyncio.get_running_loop().create_task(step())
 
 
 async def connect(loop, factory, server):
@@ -400,103 +350,5 @@ def test_the_protocol_over_tls_has_the_context_of_the_transport_below(run, loop)
         await peer.lost
         peer.transport.close()  # Python 3.10 wants it said
         await close_all(server)
-
-    run(main)
-
-
-class Datagrams(asyncio.DatagramProtocol):
-    def __init__(self):
-        self.trail = []
-        self.changed = asyncio.Event()
-
-    def _step(self, name):
-        self.trail.append((name, variable.get()))
-        variable.set(name)
-        self.changed.set()
-
-    def connection_made(self, transport):
-        self._step("made")
-
-    def datagram_received(self, data, addr):
-        self._step("datagram")
-
-    def connection_lost(self, exc):
-        self._step("lost")
-
-    async def steps(self, count):
-        while len(self.trail) < count:
-            self.changed.clear()
-            await self.changed.wait()
-        return self.trail
-
-
-def test_datagrams_come_in_the_context_of_the_creator(run, loop):
-    """On all versions: a datagram transport has no context of its own."""
-
-    async def main():
-        local = ("127.0.0.1", 0)
-        transport, protocol = await in_context(
-            "creator", lambda: loop.create_datagram_endpoint(Datagrams, local_addr=local)
-        )
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-            for number in range(2):
-                peer.sendto(b"x", transport.get_extra_info("sockname"))
-                await protocol.steps(2 + number)
-        await in_context("closer", transport.close)
-        assert await protocol.steps(4) == [
-            ("made", "creator"),
-            ("datagram", "creator"),
-            ("datagram", "datagram"),
-            ("lost", "closer"),
-        ]
-
-    run(main)
-
-
-def test_pipes_are_read_in_the_context_of_the_creator(run, loop):
-    async def main():
-        read, write = os.pipe()
-        _, protocol = await in_context("creator", lambda: loop.connect_read_pipe(Trail, os.fdopen(read, "rb")))
-        for count in (1, 2):
-            os.write(write, b"x")
-            await protocol.received(count)
-        os.close(write)
-        await protocol.lost
-        assert protocol.trail == [
-            ("factory", "creator"),
-            ("made", "factory"),
-            ("data", "factory"),
-            ("data", "data"),
-            ("eof", "data"),
-            ("lost", "data"),
-        ]
-
-    run(main)
-
-
-def test_watchers_and_callbacks_run_in_the_context_of_who_added_them(run, loop):
-    async def main():
-        seen = []
-        done = loop.create_future()
-        ours, theirs = socket.socketpair()
-
-        def note(name):
-            seen.append((name, variable.get()))
-            if len(seen) == 4:
-                done.set_result(None)
-
-        def add():
-            loop.call_soon(note, "soon")
-            loop.call_later(0.01, note, "timer")
-            loop.call_soon_threadsafe(note, "threadsafe")
-            loop.add_writer(ours, lambda: (note("writer"), loop.remove_writer(ours)))
-
-        await in_context("adder", add)
-        await done
-        assert sorted(seen) == [(name, "adder") for name in ("soon", "threadsafe", "timer", "writer")]
-        with pytest.raises(TypeError):
-            loop.add_reader(ours, note, context=contextvars.copy_context())
-        ours.close()
-        theirs.close()
 
     run(main)
