@@ -51,22 +51,9 @@ impl Inbox {
         self.end_sleep()
     }
 
-    /// Wakes the loop if it sleeps, once per sleep.
+    /// What wakes the loop if it sleeps, once per sleep.
     #[inline]
-    pub fn wake(&self) {
-        if self.sleeping.load(Ordering::SeqCst) {
-            self.wake_now();
-        }
-    }
-
-    #[cold]
-    fn wake_now(&self) {
-        if let Some(reactor) = self.end_sleep() {
-            reactor.waker().wake();
-        }
-    }
-
-    fn end_sleep(&self) -> Option<Arc<Reactor>> {
+    pub fn end_sleep(&self) -> Option<Arc<Reactor>> {
         let slept = self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst);
         let reactor = slept.then(|| self.reactor.lock().unwrap_or_else(PoisonError::into_inner));
         reactor.and_then(|reactor| reactor.clone())

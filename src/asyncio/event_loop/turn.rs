@@ -310,6 +310,7 @@ impl LoopCore {
         };
         if self.inbox.woke_up() {
             self.metrics.wakeups.add(1);
+            self.hand_over.found(self.state(py, |state| state.ready.len()));
         }
         let waited = self.poll_is_over(run).saturating_sub(start);
         if spins { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
