@@ -52,7 +52,6 @@ impl Inbox {
     }
 
     /// What wakes the loop if it sleeps, once per sleep.
-    #[inline]
     pub fn end_sleep(&self) -> Option<Arc<Reactor>> {
         let slept = self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst);
         let reactor = slept.then(|| self.reactor.lock().unwrap_or_else(PoisonError::into_inner));
@@ -94,8 +93,9 @@ impl Inbox {
     }
 
     /// Whether the loop waits, or is about to, and nobody has woken it yet.
+    #[inline]
     pub fn is_sleeping(&self) -> bool {
-        self.sleeping.load(Ordering::Relaxed)
+        self.sleeping.load(Ordering::SeqCst)
     }
 
     /// The sleep is over; whether it was this that ended it.

@@ -229,16 +229,15 @@ impl LoopCore {
             self.drain_inbox(py);
         }
         self.state(py, |state| state.ready.push_back(entry));
-        if cfg!(not(Py_GIL_DISABLED)) {
-            if let Some(reactor) = self.inbox.end_sleep() {
-                self.wake(py, &reactor);
-            }
+        if cfg!(not(Py_GIL_DISABLED)) && self.inbox.is_sleeping() {
+            self.wake(py);
         }
     }
 
     /// Ends the loop's sleep, with or without the interpreter.
     #[cold]
-    fn wake(&self, py: Python<'_>, reactor: &Reactor) {
+    fn wake(&self, py: Python<'_>) {
+        let Some(reactor) = self.inbox.end_sleep() else { return };
         if !self.hand_over.lets_go() {
             return reactor.waker().wake();
         }
