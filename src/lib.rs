@@ -86,6 +86,7 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
 
     crate::py::imports::imports(py)?;
     event_loop::discarded::learn(py)?;
+    crate::py::current_context::set_up(py)?;
     event_loop::methods::add_to(&py.get_type::<LoopCore>())?;
     event_loop::executor::add_to(&py.get_type::<LoopCore>())?;
     event_loop::observe::add_to(&py.get_type::<LoopCore>())?;

@@ -12,7 +12,7 @@
 //! `cancel` may be called from any thread; everything else belongs to the loop's thread.
 
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -52,7 +52,8 @@ struct DebugInfo {
 /// What both classes have.
 pub struct HandleCore {
     state: LoopOwned<HandleState>,
-    cancelled: AtomicBool,
+    /// 0 or 1, in a word: see `LoopOwned`.
+    cancelled: AtomicUsize,
     pub event_loop: Py<LoopCore>,
 }
 
@@ -71,7 +72,7 @@ impl HandleCore {
     pub const fn without_debug(event_loop: Py<LoopCore>, call: Call, context: Option<Py<PyAny>>) -> Self {
         Self {
             state: LoopOwned::new(HandleState { context, call: Some(call), debug: None }),
-            cancelled: AtomicBool::new(false),
+            cancelled: AtomicUsize::new(0),
             event_loop,
         }
     }
@@ -89,7 +90,7 @@ impl HandleCore {
     }
 
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
+        self.cancelled.load(Ordering::Acquire) != 0
     }
 
     /// Calls the callback in its context; a cancelled handle does nothing.
@@ -133,7 +134,7 @@ impl HandleCore {
     #[inline]
     pub fn cancel(&self, slf: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = slf.py();
-        if self.cancelled.swap(true, Ordering::AcqRel) {
+        if self.cancelled.swap(1, Ordering::AcqRel) != 0 {
             return Ok(false);
         }
         if self.event_loop.get().is_debug() {
@@ -213,7 +214,7 @@ pub struct Handle {
 impl Handle {
     /// A handle that the collector knows.
     pub fn new(py: Python<'_>, core: HandleCore) -> PyResult<Bound<'_, Self>> {
-        recycled::make(py, Self { core, guard: RunGuard::new(false) }, true)
+        recycled::make(py, || Self { core, guard: RunGuard::new(false) }, true)
     }
 
     /// A handle for the ready queue.
@@ -225,7 +226,7 @@ impl Handle {
     /// `thread_safe`: of `call_soon_threadsafe`, which makes a difference since Python 3.14.
     #[inline(always)]
     pub fn scheduled(py: Python<'_>, core: HandleCore, running: bool, thread_safe: bool) -> PyResult<Bound<'_, Self>> {
-        recycled::make(py, Self { core, guard: RunGuard::new(thread_safe) }, !running)
+        recycled::make(py, || Self { core, guard: RunGuard::new(thread_safe) }, !running)
     }
 
     /// Calls the callback in the calling thread. Exceptions go to the exception handler of `event_loop`.

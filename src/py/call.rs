@@ -9,9 +9,9 @@ use std::ptr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-#[cfg(not(Py_3_11))]
 use pyo3::Borrowed;
 
+use super::current_context;
 #[cfg(not(Py_3_11))]
 use super::objects;
 use super::thread_end;
@@ -164,13 +164,22 @@ pub fn new_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// `contextvars.copy_context()`, or `None` if it has no variables.
 #[inline]
 pub fn copy_context_if_any(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    if current_context::is_empty(py) {
+        return Ok(None);
+    }
     let context = copy_context(py)?.into_bound(py);
+    Ok(if has_variables(context.as_borrowed()) { Some(context.unbind()) } else { None })
+}
+
+/// Whether a context has any.
+#[inline]
+pub fn has_variables(context: Borrowed<'_, '_, PyAny>) -> bool {
     // SAFETY: attached; a live object, whose class has the slots that it names. `len()` would look for others first.
     let length = unsafe {
         let mapping = (*ffi::Py_TYPE(context.as_ptr())).tp_as_mapping.as_ref();
         mapping.and_then(|mapping| mapping.mp_length).map_or(-1, |length| length(context.as_ptr()))
     };
-    Ok(if length == 0 { None } else { Some(context.unbind()) })
+    length != 0
 }
 
 /// `context.copy()`.
@@ -193,9 +202,11 @@ pub fn is_context(context: &Bound<'_, PyAny>) -> bool {
 #[inline(always)]
 pub fn in_context<'py, R>(py: Python<'py>, context: &Py<PyAny>, body: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
     let entered = Entered::new(py, context)?;
-    let result = body();
-    entered.leave()?;
-    result
+    // Not one `leave` for both: a result is large, and what has no size and is no error is not copied then.
+    match body() {
+        Ok(value) => entered.leave().map(|()| value),
+        Err(error) => entered.leave().and(Err(error)),
+    }
 }
 
 /// A context that is entered until this is dropped or left.

@@ -28,7 +28,8 @@ mod cell {
 
     /// A cell guarded by the GIL.
     pub struct Guarded<T> {
-        lent: Cell<bool>,
+        /// Not 0: it is. A word, as what holds this is copied in words then.
+        lent: Cell<usize>,
         value: UnsafeCell<T>,
     }
 
@@ -37,35 +38,35 @@ mod cell {
     unsafe impl<T: Send> Sync for Guarded<T> {}
 
     /// Clears the flag also when the closure panics.
-    struct Return<'a>(&'a Cell<bool>);
+    struct Return<'a>(&'a Cell<usize>);
 
     impl Drop for Return<'_> {
         fn drop(&mut self) {
-            self.0.set(false);
+            self.0.set(0);
         }
     }
 
     impl<T> Guarded<T> {
         pub const fn new(value: T) -> Self {
-            Self { lent: Cell::new(false), value: UnsafeCell::new(value) }
+            Self { lent: Cell::new(0), value: UnsafeCell::new(value) }
         }
 
         pub fn into_inner(self) -> T {
             self.value.into_inner()
         }
 
-        #[inline]
+        #[inline(always)]
         pub fn try_with<R>(&self, body: impl FnOnce(&mut T) -> R) -> Option<R> {
-            if self.lent.replace(true) {
+            if self.lent.replace(1) != 0 {
                 return None;
             }
             let _return = Return(&self.lent);
-            // SAFETY: the flag was false, so no other reference to the value exists; it stays true
+            // SAFETY: the flag was 0, so no other reference to the value exists; it stays 1
             // until `_return` is dropped, after the last use of this reference.
             Some(body(unsafe { &mut *self.value.get() }))
         }
 
-        #[inline]
+        #[inline(always)]
         pub fn with<R>(&self, _py: Python<'_>, body: impl FnOnce(&mut T) -> R) -> R {
             self.try_with(body).expect("state is lent to one closure at a time, and closures do not call Python")
         }

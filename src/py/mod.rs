@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod call;
 pub mod class;
 pub mod completion_api;
+pub mod current_context;
 pub mod error;
 pub mod imports;
 pub mod interpreter;

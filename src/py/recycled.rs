@@ -66,10 +66,11 @@ const fn value_offset<C>() -> usize {
     mem::size_of::<ffi::PyObject>().next_multiple_of(mem::align_of::<C>())
 }
 
-/// A new instance. `tracked`: the collector knows it from the beginning; else `class::track` introduces it later.
+/// A new instance of what `value` returns, which must not call Python and is written to where it stays. `tracked`: the collector
+/// knows it from the beginning; else `class::track` introduces it later.
 #[inline(always)]
-pub fn make<C: Recycled>(py: Python<'_>, value: C, tracked: bool) -> PyResult<Bound<'_, C>> {
-    let Some(&class) = C::kept().1.get().filter(|_| KNOWN_BUILD) else { return make_by_pyo3(py, value, tracked) };
+pub fn make<C: Recycled>(py: Python<'_>, value: impl FnOnce() -> C, tracked: bool) -> PyResult<Bound<'_, C>> {
+    let Some(&class) = C::kept().1.get().filter(|_| KNOWN_BUILD) else { return make_by_pyo3(py, value(), tracked) };
     let object = match C::kept().0.with(py, Vec::pop) {
         Some(Memory(object)) => object,
         None => fresh_memory(class)?,
@@ -78,7 +79,7 @@ pub fn make<C: Recycled>(py: Python<'_>, value: C, tracked: bool) -> PyResult<Bo
     // the header nor the value, the list of weak references, is empty. Tracked only when it is whole.
     let object = unsafe {
         ffi::PyObject_Init(object, class);
-        object.byte_add(value_offset::<C>()).cast::<C>().write(value);
+        object.byte_add(value_offset::<C>()).cast::<C>().write(value());
         if tracked {
             ffi::PyObject_GC_Track(object.cast());
         }

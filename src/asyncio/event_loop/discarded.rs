@@ -11,15 +11,14 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::Borrowed;
 
-use super::ready::Entry;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
 use crate::py::objects;
 
 static KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
 
-/// The entry of a call of `call_soon` that needs no handle; `None` for all others.
-#[inline]
-pub fn call_without_handle<'py>(py: Python<'py>, arguments: Arguments<'_, 'py>) -> Option<Entry> {
+/// Function, argument and context of a call of `call_soon` that needs no handle; `None` for all others.
+#[inline(always)]
+pub fn call_without_handle<'a, 'py>(py: Python<'py>, arguments: Arguments<'a, 'py>) -> Option<Bare<'a, 'py>> {
     let names = arguments.keyword_names()?;
     if !KEYWORDS.get(py)?.is(names) {
         return None;
@@ -30,12 +29,11 @@ pub fn call_without_handle<'py>(py: Python<'py>, arguments: Arguments<'_, 'py>) 
         [function, argument] => (function, Some(argument)),
         _ => return None,
     };
-    Some(Entry::Call {
-        function: (*function).to_owned().unbind(),
-        argument: argument.map(|argument| (*argument).to_owned().unbind()),
-        context: (*context).to_owned().unbind(),
-    })
+    Some((*function, argument.copied(), *context))
 }
+
+/// See `call_without_handle`.
+type Bare<'a, 'py> = (Borrowed<'a, 'py, PyAny>, Option<Borrowed<'a, 'py, PyAny>>, Borrowed<'a, 'py, PyAny>);
 
 /// What stands for a loop while we learn.
 #[pyclass(frozen, module = "ironloop._native")]

@@ -156,7 +156,7 @@ impl LoopCore {
     /// Queues a handle of any kind, unless it is cancelled.
     fn _add_callback(&self, handle: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Some(entry) = Entry::of_handle(handle)? {
-            self.push(handle.py(), entry);
+            self.push(handle.py(), || entry);
         }
         Ok(())
     }

@@ -217,18 +217,21 @@ impl LoopCore {
     ///
     /// From a thread that is not the loop's it wakes the loop. Where there is a GIL, whoever has it may add to the queue:
     /// the loop looks there before it lets go of the GIL to sleep, and announces that it sleeps.
+    ///
+    /// `entry` is made next to its place in the queue: on the way there it would be copied, each time in larger pieces than it was
+    /// just written in, which has to wait for the writes.
     #[inline(always)]
-    pub fn push(&self, py: Python<'_>, entry: Entry) {
+    pub fn push(&self, py: Python<'_>, entry: impl FnOnce() -> Entry) {
         if cfg!(Py_GIL_DISABLED) {
             let running = self.thread.load(Ordering::Relaxed);
             if running != 0 && running != thread_ident() {
-                return self.post(entry);
+                return self.post(entry());
             }
         }
         if self.inbox.is_occupied() {
             self.drain_inbox(py);
         }
-        self.state(py, |state| state.ready.push_back(entry));
+        self.state(py, |state| state.ready.push_back(entry()));
         if cfg!(not(Py_GIL_DISABLED)) && self.inbox.is_sleeping() {
             self.wake(py);
         }
@@ -293,7 +296,7 @@ impl LoopCore {
         }
         this.check_open(py)?;
         let context = context.map_or_else(|| call::copy_context(py), Ok)?;
-        this.push(py, Entry::Call { function: function.unbind(), argument: argument.map(Bound::unbind), context });
+        this.push(py, || Entry::Call { function: function.unbind(), argument: argument.map(Bound::unbind), context });
         Ok(())
     }
 

@@ -149,14 +149,14 @@ impl Entry {
                     Ok(()) => Ok(()),
                     Err(error) => bare_call_failed(event_loop, &call, &context, error),
                 };
-                after(Ran::Object(&call.function)).and(outcome)
+                finish(|| after(Ran::Object(&call.function)), outcome)
             }
             Self::Handle(handle) => {
                 let handle = handle.into_bound(py);
                 let outcome = Handle::run(&handle, event_loop, || event_loop.get().this_thread());
                 // From now on somebody else keeps it, or nobody: see `Handle::scheduled`.
                 track_if_shared(&handle);
-                after(Ran::Object(handle.as_any())).and(outcome)
+                finish(|| after(Ran::Object(handle.as_any())), outcome)
             }
             Self::Timer(timer) => {
                 let timer = timer.into_bound(py);
@@ -169,20 +169,20 @@ impl Entry {
                         report::callback_failed(event_loop, timer.as_any(), error)
                     }
                 };
-                after(Ran::Object(timer.as_any())).and(outcome)
+                finish(|| after(Ran::Object(timer.as_any())), outcome)
             }
             Self::Foreign(handle) => {
                 let handle = handle.into_bound(py);
                 let outcome = run_foreign(&handle);
-                after(Ran::Object(&handle)).and(outcome)
+                finish(|| after(Ran::Object(&handle)), outcome)
             }
             Self::Io(IoEvent { token, readiness }) => {
                 let outcome = LoopCore::dispatch(event_loop, token, readiness);
-                after(Ran::Event(token)).and(outcome)
+                finish(|| after(Ran::Event(token)), outcome)
             }
             Self::Finished { future, outcome } => {
                 let outcome = executor::finish(event_loop, &future, outcome);
-                after(Ran::Object(future.bind(py))).and(outcome)
+                finish(|| after(Ran::Object(future.bind(py))), outcome)
             }
         }
     }
@@ -230,6 +230,19 @@ impl Entry {
             Self::Foreign(handle) => handle.into_bound(py),
             Self::Finished { .. } | Self::Io(..) => unreachable!("these have no handle"),
         })
+    }
+}
+
+/// What comes after a callback, and how both have ended. A result of no size to speak of, but for errors, is not copied around:
+/// it would be read in larger pieces than it was just written in, which takes as long as all the rest.
+#[inline(always)]
+fn finish(after: impl FnOnce() -> PyResult<()>, outcome: PyResult<()>) -> PyResult<()> {
+    match outcome {
+        Ok(()) => after(),
+        Err(error) => {
+            after()?;
+            Err(error)
+        }
     }
 }
 

@@ -21,10 +21,6 @@ use crate::py::method::{add_fast_method, Arguments, FastMethod};
 use crate::py::names::name;
 use crate::py::objects;
 
-/// CPython keeps 255 freed contexts for new ones. While fewer than that wait in the queue, a context for each callback
-/// costs least; when there are more, it pays to have those without variables made as late as possible.
-const FEW_CONTEXTS: usize = 200;
-
 /// Adds these methods to the class.
 pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
     add_fast_method::<LoopCore, CallSoon>(class)?;
@@ -52,8 +48,12 @@ impl FastMethod<LoopCore> for CallSoon {
             return None;
         }
         if arguments.keyword_names().is_some() {
-            let entry = call_without_handle(py, arguments)?;
-            slf.get().push(py, entry);
+            let (function, argument, context) = call_without_handle(py, arguments)?;
+            slf.get().push(py, || Entry::Call {
+                function: function.to_owned().unbind(),
+                argument: argument.map(|argument| argument.to_owned().unbind()),
+                context: context.to_owned().unbind(),
+            });
             return Some(Ok(py.None().into_bound(py)));
         }
         let (callback, rest) = arguments.positional().split_first()?;
@@ -69,7 +69,7 @@ impl FastMethod<LoopCore> for CallSoon {
         let args = bound.args(py)?;
         let core = LoopCore::new_handle_core(slf, callback, args, bound.context)?;
         let handle = Handle::scheduled(py, core, this.spares_handles(), false)?.unbind();
-        this.push(py, Entry::Handle(handle.clone_ref(py)));
+        this.push(py, || Entry::Handle(handle.clone_ref(py)));
         Ok(handle.into_any())
     }
 }
@@ -106,7 +106,7 @@ impl FastMethod<LoopCore> for CallSoonThreadsafe {
         let core = LoopCore::new_handle_core(slf, callback, args, bound.context)?;
         let handle = Handle::scheduled(py, core, this.spares_handles(), true)?.unbind();
         this.count_threadsafe_call();
-        this.push(py, Entry::Handle(handle.clone_ref(py)));
+        this.push(py, || Entry::Handle(handle.clone_ref(py)));
         Ok(handle.into_any())
     }
 }
@@ -208,14 +208,10 @@ impl LoopCore {
         thread_safe: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let context = if thread_safe || slf.get().state(py, |state| state.ready.len() > FEW_CONTEXTS) {
-            call::copy_context_if_any(py)?
-        } else {
-            Some(call::copy_context(py)?)
-        };
+        let context = call::copy_context_if_any(py)?;
         let core = Self::plain_handle_core(slf, callback, args, context)?;
         let handle = Handle::scheduled(py, core, slf.get().spares_handles(), thread_safe)?;
-        slf.get().push(py, Entry::Handle(handle.clone().unbind()));
+        slf.get().push(py, || Entry::Handle(handle.clone().unbind()));
         Ok(handle.into_any())
     }
 

@@ -39,7 +39,7 @@ impl LoopCore {
     ) -> PyResult<Bound<'py, TimerHandle>> {
         let py = slf.py();
         let tracked = !slf.get().spares_handles();
-        let timer = recycled::make(py, TimerHandle::new(core, when, given), tracked)?;
+        let timer = recycled::make(py, || TimerHandle::new(core, when, given), tracked)?;
         let deadline = deadline_ns(when);
         let entry = timer.clone().unbind();
         let key = slf.get().state(py, |state| state.timers.insert(deadline, entry));

@@ -116,7 +116,7 @@ pub fn release_descriptor<T: Endpoint>(this: &T, py: Python<'_>, value: Option<P
 pub fn queue_event<T: Endpoint>(slf: &Bound<'_, T>, readiness: Readiness) {
     let py = slf.py();
     if let Some(token) = slf.get().registration(py, |it| it.token) {
-        slf.get().event_loop().get().push(py, Entry::Io(IoEvent { token, readiness }));
+        slf.get().event_loop().get().push(py, || Entry::Io(IoEvent { token, readiness }));
     }
 }
 
