@@ -21,6 +21,10 @@ use crate::py::method::{add_fast_method, Arguments, FastMethod};
 use crate::py::names::name;
 use crate::py::objects;
 
+/// CPython keeps 255 freed contexts for new ones. While fewer than that wait in the queue, a context for each callback
+/// costs least; when there are more, it pays to have those without variables made as late as possible.
+const FEW_CONTEXTS: usize = 200;
+
 /// Adds these methods to the class.
 pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
     add_fast_method::<LoopCore, CallSoon>(class)?;
@@ -208,7 +212,11 @@ impl LoopCore {
         thread_safe: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let context = call::copy_context_if_any(py)?;
+        let context = if thread_safe || slf.get().state(py, |state| state.ready.len() > FEW_CONTEXTS) {
+            call::copy_context_if_any(py)?
+        } else {
+            Some(call::copy_context(py)?)
+        };
         let core = Self::plain_handle_core(slf, callback, args, context)?;
         let handle = Handle::scheduled(py, core, slf.get().spares_handles(), thread_safe)?;
         slf.get().push(py, || Entry::Handle(handle.clone().unbind()));
