@@ -21,7 +21,7 @@ use super::{report, Gathered, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::metrics::pace::{Lap, Pace};
 use crate::engine::reactor::registry::Token;
-use crate::engine::reactor::spin::Spin;
+use crate::engine::reactor::spin::{Recent, Spin};
 use crate::engine::reactor::{event, Reactor};
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::poller::EventBuffer;
@@ -50,6 +50,7 @@ struct Run {
     /// woken costs no poll of its own.
     fresh: bool,
     spin: Spin,
+    recent: Recent,
     /// The last turn has spun in vain: block.
     spun: bool,
     pace: Pace,
@@ -80,6 +81,7 @@ impl Run {
             last_poll: 0,
             fresh: false,
             spin: Spin::new(),
+            recent: Recent::new(),
             spun: false,
             pace: Pace::new(rate.ns_per_tick(), now),
             turns_since: now,
@@ -92,6 +94,13 @@ impl Run {
                 perhaps_slow: rate.ticks_in(PERHAPS_SLOW),
             },
         }
+    }
+
+    /// Whether the events are those of descriptors that had some lately.
+    fn is_among_few(&mut self) -> bool {
+        let strangers =
+            (0..self.events.len()).filter(|&index| !self.recent.knew(event(&self.events, index).token.slot()));
+        strangers.count() == 0
     }
 }
 
@@ -296,15 +305,18 @@ impl LoopCore {
         match outcome {
             // It never spins.
             Ok(_) if limit == 0 => {}
-            Ok(0) if !spins => run.spin.blocked(None, limit),
-            Ok(_) if !spins => run.spin.blocked(Some(TickRate::of_this_machine().ns(waited)), limit),
+            Ok(count) if !spins => {
+                let waited = (count > 0 && run.is_among_few()).then(|| TickRate::of_this_machine().ns(waited));
+                run.spin.blocked(waited, limit);
+            }
             // A timer is due: nobody knows whether an event would have come.
             Ok(0) if timeout.is_some_and(|timeout| timeout <= limit) => {}
             Ok(0) => {
                 run.spin.miss();
                 run.spun = true;
             }
-            Ok(_) => run.spin.hit(),
+            Ok(_) if run.is_among_few() => run.spin.hit(),
+            Ok(_) => run.spin.miss(),
             Err(_) => {}
         }
         finish_poll(py, run, outcome)
