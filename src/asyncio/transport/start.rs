@@ -60,7 +60,7 @@ impl StreamTransport {
             readable: false,
             end_announced: false,
             // Nagle's algorithm costs latency; only TCP knows it.
-            short_reads_are_last: socket::set_nodelay(parts.fd).is_ok(),
+            is_tcp: socket::set_nodelay(parts.fd).is_ok(),
             reads_on: false,
             writes_on: false,
             blocked: false,

@@ -28,8 +28,9 @@ const STREAM_WRITE: &[&str] = &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM", "
 const PANIC: &str = "panic";
 const FRESH_DESCRIPTOR: &[&str] = &["EMFILE", "ENFILE", "ENOMEM"];
 /// What may happen to which call, from their manual pages.
-const CALLS: [(&str, &[&str]); 13] = [
+const CALLS: [(&str, &[&str]); 14] = [
     ("recv", STREAM_READ),
+    ("recvmsg", STREAM_READ),
     ("read", STREAM_READ),
     ("send", &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM", "EPIPE", PANIC]),
     ("sendmsg", STREAM_WRITE),
