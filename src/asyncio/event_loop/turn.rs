@@ -20,6 +20,7 @@ use super::ready::{track_handles, Entry, IoEvent, Ran};
 use super::{report, Gathered, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::metrics::pace::{Lap, Pace};
+use crate::engine::reactor::bulk::Bulk;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::spin::{Recent, Spin};
 use crate::engine::reactor::{event, Reactor};
@@ -51,6 +52,7 @@ struct Run {
     fresh: bool,
     spin: Spin,
     recent: Recent,
+    bulk: Bulk,
     /// The last turn has spun in vain: block.
     spun: bool,
     pace: Pace,
@@ -82,6 +84,7 @@ impl Run {
             fresh: false,
             spin: Spin::new(),
             recent: Recent::new(),
+            bulk: Bulk::new(),
             spun: false,
             pace: Pace::new(rate.ns_per_tick(), now),
             turns_since: now,
@@ -290,7 +293,8 @@ impl LoopCore {
         }
         run.pace.rest();
         let spun = std::mem::take(&mut run.spun);
-        let spins = limit > 0 && !spun && run.spin.is_worthwhile();
+        let bulk = run.bulk.is_taken_in(self.metrics.bytes_received.get(), self.metrics.bytes_sent.get());
+        let spins = limit > 0 && !spun && !bulk && run.spin.is_worthwhile();
         let (reactor, events) = (&*run.reactor, &mut run.events);
         let outcome = if spins {
             py.detach(|| ask_for(reactor, events, timeout.map_or(limit, |timeout| timeout.min(limit))))
