@@ -371,7 +371,7 @@ def test_a_lost_connection_does_not_harm_the_next(run, tls):
 def test_a_transport_that_nobody_closed_warns(loop, tls):
     async def main():
         client, peer, server = await connected_pair(tls)
-        await close_all(server) if sys.version_info < (3, 12) else server.close()
+        server.close()
         return client.transport, peer.transport
 
     transports = loop.run_until_complete(main())
