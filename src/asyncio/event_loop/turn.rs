@@ -33,8 +33,13 @@ use crate::py::error::os_error;
 use crate::py::thread_end::StayHere;
 
 /// A loop that is busy with callbacks polls in each of its first turns, and then at this interval: a
-/// poll costs twice as much as a callback. The price is that an event may be seen so much later.
+/// poll costs more than a callback. The price is that an event may be seen so much later.
 const BUSY_POLL_INTERVAL: Duration = Duration::from_micros(8);
+/// While events keep coming they are looked for in each turn of this number, too, so that none waits for much longer than
+/// half a microsecond: it costs short callbacks a quarter of their rate.
+const EAGER_TURNS: u32 = 4;
+/// Events keep coming as long as the last one was seen so long ago at the most.
+const EAGER_FOR: Duration = Duration::from_millis(10);
 /// How many turns in a row must have had callbacks, and no events, before polls are spaced out. Programs that let
 /// I/O happen by a few `sleep(0)` never get there.
 const BUSY_TURNS: u32 = 32;
@@ -63,6 +68,10 @@ struct Run {
     events: EventBuffer,
     busy_turns: u32,
     last_poll: u64,
+    /// When a poll last brought events.
+    last_events: u64,
+    /// A busy loop polls after so many turns, however short they are.
+    patience: u32,
     /// The last poll brought events, and what they have led to comes before the next one: a task that such an event has
     /// woken costs no poll of its own.
     fresh: bool,
@@ -86,6 +95,7 @@ struct Run {
 /// The constants above.
 struct Durations {
     busy_poll_interval: u64,
+    eager_for: u64,
     perhaps_slow: u64,
 }
 
@@ -97,6 +107,8 @@ impl Run {
             events,
             busy_turns: 0,
             last_poll: 0,
+            last_events: 0,
+            patience: u32::MAX,
             fresh: false,
             spin: Spin::new(),
             recent: Recent::new(),
@@ -110,6 +122,7 @@ impl Run {
             slow_lap: None,
             in_ticks: Durations {
                 busy_poll_interval: rate.ticks_in(BUSY_POLL_INTERVAL),
+                eager_for: rate.ticks_in(EAGER_FOR),
                 perhaps_slow: rate.ticks_in(PERHAPS_SLOW),
             },
         }
@@ -293,18 +306,25 @@ impl LoopCore {
         if run.busy_turns > BUSY_TURNS && !stopping {
             // The time is what the last timed callback says. Since then there were at most a few short ones.
             let now = run.pace.last_look();
-            if now == run.short_until {
-                return Ok(false);
-            }
-            if now.saturating_sub(run.last_poll) < run.in_ticks.busy_poll_interval {
-                // They are counted together, before the next poll, and apart from the last turn, which may be long.
-                (run.short_turns, run.short_until) = (run.turns, now);
-                return Ok(false);
+            if run.turns < run.patience {
+                if now == run.short_until {
+                    return Ok(false);
+                }
+                if now.saturating_sub(run.last_poll) < run.in_ticks.busy_poll_interval {
+                    // They are counted together, before the next poll, and apart from the last turn, which may be long.
+                    (run.short_turns, run.short_until) = (run.turns, now);
+                    return Ok(false);
+                }
             }
         }
         run.last_poll = self.end_of_turns(run);
         let outcome = run.reactor.wait(&mut run.events, Some(0));
-        self.poll_is_over(run);
+        let now = self.poll_is_over(run);
+        if !run.events.is_empty() {
+            (run.last_events, run.patience) = (now, EAGER_TURNS);
+        } else if now.saturating_sub(run.last_events) > run.in_ticks.eager_for {
+            run.patience = u32::MAX;
+        }
         finish_poll(py, run, outcome).map(|()| true)
     }
 
@@ -333,6 +353,7 @@ impl LoopCore {
         });
         if self.inbox.woke_up() {
             self.metrics.wakeups.add(1);
+            self.hand_over.found(self.state(py, |state| state.ready.len()));
         }
         let waited = self.poll_is_over(run).saturating_sub(start);
         if wait == Wait::Spin { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
