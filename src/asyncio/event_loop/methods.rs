@@ -149,7 +149,9 @@ impl LoopCore {
 
     /// Wakes the loop from any thread.
     fn _write_to_self(&self) {
-        self.inbox.wake();
+        if let Some(reactor) = self.inbox.end_sleep() {
+            reactor.waker().wake();
+        }
     }
 
     /// Queues a handle of any kind, unless it is cancelled.
