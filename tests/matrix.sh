@@ -194,6 +194,8 @@ try_version() {
     else
         printf '%-9s %-7s %s (%s)\n' "${versions[i]}" FAILED "$result" "$log"
         touch "$environments/failed"
+        # Where the log stays behind, as in CI, this says what failed, and why.
+        grep -E '^(E  |FAILED|ERROR|error)' "$log" | cut -c 1-400 | tail -n 40 || true
     fi
     ((keep)) || rm -rf "$env"
 }

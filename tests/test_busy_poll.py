@@ -6,6 +6,7 @@ When it is worth it is decided in src/engine/reactor/spin.rs, and tested there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -27,26 +28,50 @@ def loop():
 @pytest.fixture
 def spinning(loop):
     """A loop that looks for events for a second, `await warm_up()` after events that came at once."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-
-    def answer():
-        while data := theirs.recv(1):
-            theirs.send(data)
-
-    thread = threading.Thread(target=answer)
-    thread.start()
     loop.busy_poll = 1.0
+    with peers(1) as socks:
+        yield lambda: exchange(loop, socks)
 
-    async def warm_up():
-        for _ in range(100):
-            await loop.sock_sendall(ours, b"x")
-            await loop.sock_recv(ours, 1)
 
-    yield warm_up
-    ours.close()
-    thread.join()
-    theirs.close()
+@contextlib.contextmanager
+def peers(count):
+    """Sockets whose other ends a thread answers."""
+    pairs = [socket.socketpair() for _ in range(count)]
+
+    def answer(theirs):
+        with theirs:
+            while data := theirs.recv(1):
+                theirs.send(data)
+
+    threads = [threading.Thread(target=answer, args=(theirs,)) for _, theirs in pairs]
+    for thread in threads:
+        thread.start()
+    socks = [ours for ours, _ in pairs]
+    for sock in socks:
+        sock.setblocking(False)
+    try:
+        yield socks
+    finally:
+        for sock in socks:
+            sock.close()
+        for thread in threads:
+            thread.join()
+
+
+async def exchange(loop, socks):
+    """A byte to and fro on each of them, one after the other, 100 times."""
+    for _ in range(100):
+        for sock in socks:
+            await loop.sock_sendall(sock, b"x")
+            await loop.sock_recv(sock, 1)
+
+
+@pytest.mark.parametrize(("count", "spins"), [(1, True), (4, True), (8, False)])
+def test_it_is_for_a_loop_that_waits_for_few(loop, count, spins):
+    loop.busy_poll = 1.0
+    with peers(count) as socks:
+        loop.run_until_complete(exchange(loop, socks))
+    assert (loop.metrics().spin > 0) == spins
 
 
 def default_with(value):

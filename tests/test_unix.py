@@ -467,3 +467,29 @@ def test_what_was_sent_behind_descriptors_comes_as_well(run, loop, size, way):
 
     with peer:
         run(main)
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_what_was_sent_behind_urgent_data_comes_as_well(run, loop, family):
+    """A read stops in front of them, and there is no other event."""
+    if family == "unix":
+        ours, peer = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            peer = socket.create_connection(listener.getsockname())
+            ours = listener.accept()[0]
+    ours.setblocking(False)
+
+    async def main():
+        _, protocol = await loop.create_connection(Recorder, sock=ours)
+        peer.send(b"before")
+        try:
+            peer.send(b"!", socket.MSG_OOB)
+        except OSError:
+            pytest.skip("this kernel's Unix sockets know no urgent data")
+        peer.send(b"behind")
+        assert await protocol.received(12) == b"beforebehind"
+        await close_all(protocol)
+
+    with peer:
+        run(main)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from suite.session import Result
 
 SATURATED = 0.95  # of a core: the load client is the limit
+COSTS = ("cpu_s_per_gib", "cpu_us")
 OF_CPU = Figure("rate_of_cpu", "/CPU s", more_is_better=True)
 
 
@@ -56,12 +57,14 @@ def summarise(key: str, figure: Figure, by_loop: dict[str, list[Sample]], per_cp
     good = {name: [sample for sample in samples if "error" not in sample] for name, samples in by_loop.items()}
     notes = [note for name, samples in by_loop.items() for note in remarks(key, name, samples)]
     limited = [name for name, samples in good.items() if name != REFERENCE and client_share(samples) >= SATURATED]
-    if figure.key == "rate" and (per_cpu or limited) and any_has(good, OF_CPU.key):
+    if figure.key == "rate" and limited:
+        notes.append(f"{key}: the load client was the limit with {', '.join(limited)}")
+    # A row that shows the server's CPU time besides needs no other rate.
+    apart = any(other.key in COSTS for other in row_of(key).figures)
+    if figure.key == "rate" and (per_cpu or (limited and not apart)) and any_has(good, OF_CPU.key):
         figure = replace(OF_CPU, unit=figure.unit.replace("/s", OF_CPU.unit))
         if limited:
-            notes.append(
-                f"{key}: the load client was the limit with {', '.join(limited)}; per CPU second of the server"
-            )
+            notes[-1] += "; per CPU second of the server"
     cells = {name: cell(samples, figure.key) for name, samples in good.items() if any_has({name: samples}, figure.key)}
     line = Line(key, row_of(key), figure, cells, notes=notes)
     compare(line)

@@ -11,11 +11,11 @@ import weakref
 from typing import TYPE_CHECKING, cast
 
 from . import _report
-from ._watchdog import Watchdog
 
 if TYPE_CHECKING:
     from ._loop import Loop
     from ._trace import Trace
+    from ._watchdog import Watchdog
     from .metrics import Metrics
 
 #: The loops of this process that were made and are not collected yet.
@@ -56,6 +56,8 @@ class Insight(asyncio.SelectorEventLoop):
         watchdog.
         """
         cast("Loop", self)._check_closed()
+        from ._watchdog import Watchdog
+
         if self._watchdog is not None:
             self._watchdog.stop()
         self._watchdog = Watchdog(cast("Loop", self), threshold)

@@ -23,7 +23,7 @@ import threading
 from asyncio import base_events
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _busy_poll, _executor, _native, _resolve, _tls
+from . import _busy_poll, _native, _resolve, _tls
 from ._hints import Hints, hinting
 from ._insight import Insight, loops
 from ._sockets import PlainSockets
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
     from concurrent.futures import ThreadPoolExecutor
+
+    from ._executor import ThreadPool
 
 
 class _ReactorView:
@@ -70,7 +72,7 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
 
     def __init__(self) -> None:
         """Make a loop. OSError when the process is out of descriptors."""
-        self._resolver: _executor.ThreadPool | None = None
+        self._resolver: ThreadPool | None = None
         self._pidfds: set[int] = set()
         # What set_wakeup_fd() had before we took the place; None: we have not.
         self._wakeup_before: int | None = None
@@ -214,20 +216,24 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
         self._name_lookups += 1
         return await self.run_in_executor(self._resolver_pool(), socket.getnameinfo, sockaddr, flags)
 
-    def _resolver_pool(self) -> _executor.ThreadPool:
+    def _resolver_pool(self) -> ThreadPool:
+        from ._executor import ThreadPool  # takes a millisecond to import, and many programs need none
+
         # Not the default executor: slow jobs there must not delay a look-up.
         if self._resolver is None:
             self._check_closed()
-            self._resolver = _executor.ThreadPool(_resolve.THREADS, thread_name_prefix="ironloop-resolver")
+            self._resolver = ThreadPool(_resolve.THREADS, thread_name_prefix="ironloop-resolver")
         return self._resolver
 
     # Threads
 
     def _default_pool(self) -> ThreadPoolExecutor:
         """The default executor, for `run_in_executor`: made when it is needed first."""
+        from ._executor import ThreadPool
+
         self._check_default_executor()
         if self._default_executor is None:
-            self._default_executor = _executor.ThreadPool(thread_name_prefix="asyncio")
+            self._default_executor = ThreadPool(thread_name_prefix="asyncio")
         return self._default_executor
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
@@ -235,12 +241,15 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.shutdown(wait=False)
-        if _executor.NEEDED and self._default_executor is not None:
-            self._executor_shutdown_called = True
-            await _executor.shut_down(self, self._default_executor, timeout)
-        else:
-            # New in Python 3.12: before, there is none to give.
-            await super().shutdown_default_executor(*([] if timeout is None else [timeout]))
+        if self._default_executor is not None:
+            from . import _executor
+
+            if _executor.NEEDED:
+                self._executor_shutdown_called = True
+                await _executor.shut_down(self, self._default_executor, timeout)
+                return
+        # New in Python 3.12: before, there is none to give.
+        await super().shutdown_default_executor(*([] if timeout is None else [timeout]))
 
     # Transports; a context is what CPython passes since 3.15, the one that they keep
 

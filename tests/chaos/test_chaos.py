@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import os
 import ssl
+import statistics
 import sys
 import threading
 import time
@@ -42,12 +43,16 @@ END_IN_SENDFILE = "Error calling eof_received()"
 #: their protocol is finalized, which comes first only if the collector keeps the order in which objects were made:
 #: that of free-threaded builds does not.
 UNSEEN = "Future exception was never retrieved"
+#: How a TLS connection is lost that was closed while its peer still sent.
+SENT_AFTER_CLOSE = "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
 
 
 def is_expected(report, loop_name):
     if report["message"] == UNSEEN:
         is_tolerated = loop_name == "asyncio" or FREE_THREADED
-        return is_tolerated and isinstance(report["exception"], ConnectionError)
+        exception = report["exception"]
+        is_a_loss = isinstance(exception, ConnectionError) or getattr(exception, "reason", None) == SENT_AFTER_CLOSE
+        return is_tolerated and is_a_loss
     if report["message"] == BROKEN_HANDSHAKE:
         return isinstance(report["exception"], (ssl.SSLError, ConnectionError))
     return report["message"] == END_IN_SENDFILE and isinstance(report["exception"], RuntimeError)
@@ -122,5 +127,7 @@ def test_random_programs_for_as_long_as_asked(run_program, loop_name):
         memory.append(resident_bytes())
         seed += 1
     print(f"{len(memory)} programs of {CONNECTIONS} connections; memory", [bytes_ // MB for bytes_ in memory])
-    if len(memory) >= 20:
-        assert memory[-1] - memory[len(memory) // 2] < 16 * MB
+    # One program that needs more than those before it makes the heap larger for good: a short series says nothing.
+    quarter = len(memory) // 4
+    if quarter >= 25:
+        assert statistics.median(memory[-quarter:]) - statistics.median(memory[quarter : 2 * quarter]) < 16 * MB

@@ -11,6 +11,7 @@
 
 mod bindings;
 mod completions;
+mod connect;
 mod create_task_doc;
 pub mod discarded;
 pub mod executor;

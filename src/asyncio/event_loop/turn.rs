@@ -20,10 +20,11 @@ use super::ready::{track_handles, Entry, IoEvent, Ran};
 use super::{report, Gathered, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::metrics::pace::{Lap, Pace};
+use crate::engine::reactor::bulk::Bulk;
 use crate::engine::reactor::registry::Token;
-use crate::engine::reactor::spin::Spin;
+use crate::engine::reactor::spin::{Recent, Spin};
 use crate::engine::reactor::{event, Reactor};
-use crate::engine::sys::clock::monotonic_ns;
+use crate::engine::sys::clock::{monotonic_ns, nap};
 use crate::engine::sys::poller::EventBuffer;
 use crate::engine::sys::ticks::{ticks, TickRate};
 use crate::py::call::{self, check_signals};
@@ -45,6 +46,22 @@ const BUSY_TURNS: u32 = 32;
 /// What takes less than this is never slow, whatever `slow_callback_duration` is.
 const PERHAPS_SLOW: Duration = Duration::from_millis(1);
 
+/// How long a thread naps while a stream comes in, in nanoseconds. It sleeps for longer, by up to the slack of its timers,
+/// which is 50 us unless somebody has changed it, prctl(2).
+const NAP: u64 = 10_000;
+/// No nap when a timer is due within this time.
+const LATEST_NAP: u64 = 500_000;
+
+/// What a loop does until there are events.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Block,
+    /// Asks for them again and again, for some time.
+    Spin,
+    /// Sleeps without waiting for them, and asks once.
+    Nap,
+}
+
 /// What a run remembers from turn to turn.
 struct Run {
     reactor: Arc<Reactor>,
@@ -59,6 +76,8 @@ struct Run {
     /// woken costs no poll of its own.
     fresh: bool,
     spin: Spin,
+    recent: Recent,
+    bulk: Bulk,
     /// The last turn has spun in vain: block.
     spun: bool,
     pace: Pace,
@@ -92,6 +111,8 @@ impl Run {
             patience: u32::MAX,
             fresh: false,
             spin: Spin::new(),
+            recent: Recent::new(),
+            bulk: Bulk::new(),
             spun: false,
             pace: Pace::new(rate.ns_per_tick(), now),
             turns_since: now,
@@ -105,6 +126,25 @@ impl Run {
                 perhaps_slow: rate.ticks_in(PERHAPS_SLOW),
             },
         }
+    }
+
+    /// How to wait now, at the most for `timeout`; looking for events before that is limited to `limit`.
+    fn choose(&mut self, limit: u64, timeout: Option<u64>, bulk: bool) -> Wait {
+        let spun = std::mem::take(&mut self.spun);
+        if limit == 0 || spun || !self.spin.is_worthwhile() {
+            Wait::Block
+        } else if bulk && timeout.is_none_or(|timeout| timeout > LATEST_NAP) {
+            Wait::Nap
+        } else {
+            Wait::Spin
+        }
+    }
+
+    /// Whether the events are those of descriptors that had some lately.
+    fn is_among_few(&mut self) -> bool {
+        let strangers =
+            (0..self.events.len()).filter(|&index| !self.recent.knew(event(&self.events, index).token.slot()));
+        strangers.count() == 0
     }
 }
 
@@ -300,32 +340,38 @@ impl LoopCore {
             return finish_poll(py, run, outcome);
         }
         run.pace.rest();
-        let spun = std::mem::take(&mut run.spun);
-        let spins = limit > 0 && !spun && run.spin.is_worthwhile();
+        let bulk = run.bulk.is_taken_in(self.metrics.bytes_received.get(), self.metrics.bytes_sent.get());
+        let wait = run.choose(limit, timeout, bulk);
         let (reactor, events) = (&*run.reactor, &mut run.events);
-        let outcome = if spins {
-            py.detach(|| ask_for(reactor, events, timeout.map_or(limit, |timeout| timeout.min(limit))))
-        } else {
-            py.detach(|| reactor.wait(events, timeout))
-        };
+        let outcome = py.detach(|| match wait {
+            Wait::Block => reactor.wait(events, timeout),
+            Wait::Spin => ask_for(reactor, events, timeout.map_or(limit, |timeout| timeout.min(limit))),
+            Wait::Nap => {
+                nap(NAP);
+                reactor.wait(events, Some(0))
+            }
+        });
         if self.inbox.woke_up() {
             self.metrics.wakeups.add(1);
             self.hand_over.found(self.state(py, |state| state.ready.len()));
         }
         let waited = self.poll_is_over(run).saturating_sub(start);
-        if spins { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
+        if wait == Wait::Spin { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
         match outcome {
             // It never spins.
             Ok(_) if limit == 0 => {}
-            Ok(0) if !spins => run.spin.blocked(None, limit),
-            Ok(_) if !spins => run.spin.blocked(Some(TickRate::of_this_machine().ns(waited)), limit),
+            Ok(count) if wait == Wait::Block => {
+                let met = count > 0 && (run.is_among_few() || bulk);
+                run.spin.blocked(met.then(|| TickRate::of_this_machine().ns(waited)), limit);
+            }
             // A timer is due: nobody knows whether an event would have come.
             Ok(0) if timeout.is_some_and(|timeout| timeout <= limit) => {}
             Ok(0) => {
                 run.spin.miss();
                 run.spun = true;
             }
-            Ok(_) => run.spin.hit(),
+            Ok(_) if run.is_among_few() || bulk => run.spin.hit(),
+            Ok(_) => run.spin.miss(),
             Err(_) => {}
         }
         finish_poll(py, run, outcome)

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::stream::StreamTransport;
-use crate::engine::sys::addr::{Decoded, SocketAddress};
+use crate::engine::sys::addr::{Decoded, PackedAddress, SocketAddress};
 use crate::py::imports::imports;
 use crate::py::names::name;
 use crate::py::objects;
@@ -69,7 +69,7 @@ pub struct Info {
 
 /// An address as the kernel gave it, or as Python's socket module did for a family that we do not decode.
 pub enum Address {
-    Raw(SocketAddress),
+    Kernel(PackedAddress),
     Python(Py<PyAny>),
 }
 
@@ -148,10 +148,16 @@ impl Answers {
     }
 }
 
+impl From<&SocketAddress> for Address {
+    fn from(address: &SocketAddress) -> Self {
+        Self::Kernel(address.into())
+    }
+}
+
 impl Address {
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
-            Self::Raw(address) => Self::Raw(address.clone()),
+            Self::Kernel(address) => Self::Kernel(address.clone()),
             Self::Python(address) => Self::Python(address.clone_ref(py)),
         }
     }
@@ -159,7 +165,7 @@ impl Address {
     /// The address as Python's socket module writes it.
     pub fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self {
-            Self::Raw(address) => decode(py, address),
+            Self::Kernel(address) => to_python(py, &address.unpacked()),
             Self::Python(address) => Ok(address.bind(py).clone()),
         }
     }
@@ -197,12 +203,13 @@ impl StreamTransport {
     }
 }
 
-/// Whether `decode` can write the address.
+/// Whether `to_python` can write the address.
 pub fn is_decodable(address: &SocketAddress) -> bool {
     !matches!(address.decode(), Decoded::Other)
 }
 
-fn decode<'py>(py: Python<'py>, address: &SocketAddress) -> PyResult<Bound<'py, PyAny>> {
+/// The address as Python's socket module writes it.
+pub fn to_python<'py>(py: Python<'py>, address: &SocketAddress) -> PyResult<Bound<'py, PyAny>> {
     Ok(match address.decode() {
         Decoded::V4 { address, port } => address_of(py, &address.to_string(), &[objects::count(py, port.into())?])?,
         Decoded::V6 { address, port, flow_info, scope_id } => {

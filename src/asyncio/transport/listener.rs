@@ -236,7 +236,7 @@ impl Listener {
         let server = this.server.as_ref().map(|server| server.clone_ref(py));
         let context = this.transports_keep_context.then(|| context.clone_ref(py));
         let parts = if info::is_decodable(peer) {
-            accepted_parts(fd, Address::Raw(peer.clone()), protocol.unbind(), server, context)
+            accepted_parts(fd, peer.into(), protocol.unbind(), server, context)
         } else {
             let number = fd.as_raw_fd();
             let socket = info::python_socket(py, fd)?;

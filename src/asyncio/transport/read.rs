@@ -17,7 +17,7 @@ use crate::asyncio::protocol::ProtocolKind;
 use crate::asyncio::streams::Feed;
 use crate::engine::reactor::Readiness;
 use crate::engine::stream::read_size::ReadPlan;
-use crate::engine::sys::{file, socket};
+use crate::engine::sys::socket::StreamSource;
 use crate::py::buffer::{extended_by, WritableBuffer};
 use crate::py::call;
 use crate::py::error::os_error;
@@ -32,7 +32,7 @@ const READ_ERROR: &str = "Fatal read error on socket transport";
 
 /// What a read needs to know.
 struct Plan {
-    fd: i32,
+    source: StreamSource,
     size: ReadPlan,
     room: usize,
     kind: ProtocolKind,
@@ -105,7 +105,7 @@ impl StreamTransport {
 
     fn receive_bytes(slf: &Bound<'_, Self>, plan: &Plan) -> PyResult<()> {
         let py = slf.py();
-        let outcome = input::receive(py, slf.get().event_loop.get(), plan.fd, plan.size, LARGEST_READ);
+        let outcome = input::receive(py, slf.get().event_loop.get(), plan.source, plan.size, LARGEST_READ);
         let (received, offer) = match outcome {
             Ok(received) => received,
             Err(error) => return Self::fatal_error(slf, error, READ_ERROR),
@@ -128,13 +128,16 @@ impl StreamTransport {
     fn receive_into_reader(slf: &Bound<'_, Self>, plan: &Plan) -> PyResult<()> {
         let py = slf.py();
         let Some(feed) = Feed::of(plan.protocol.bind(py)) else { return Self::receive_bytes(slf, plan) };
+        let mut stopped = false;
         let outcome = extended_by(&feed.buffer, plan.room, |memory| {
-            file::read_uninit(plan.fd, memory).map_err(ReceiveError::Kernel)
+            let count;
+            (count, stopped) = plan.source.read_uninit(memory).map_err(ReceiveError::Kernel)?;
+            Ok(count)
         });
         match outcome {
             Ok(Some(0)) => Self::no_data(slf, plan, &Received::<()>::EndOfStream),
             Ok(Some(count)) => {
-                Self::after_read(slf, count, Offer::of(plan.room));
+                Self::after_read(slf, count, Offer::of(plan.room, stopped));
                 let outcome = call::in_context(py, &plan.context, || feed.fed());
                 Self::protocol_outcome(slf, outcome, "Fatal error: protocol.data_received() call failed.")
             }
@@ -167,12 +170,12 @@ impl StreamTransport {
             Err(error) => return Self::protocol_outcome(slf, Err(error), READ_ERROR),
         };
         let capacity = memory.memory().len();
-        let outcome = socket::recv(plan.fd, memory.memory());
+        let outcome = plan.source.read(memory.memory());
         memory.release(py);
         match outcome {
-            Ok(0) => Self::no_data(slf, plan, &Received::<()>::EndOfStream),
-            Ok(count) => {
-                Self::after_read(slf, count, Offer::of(capacity));
+            Ok((0, _)) => Self::no_data(slf, plan, &Received::<()>::EndOfStream),
+            Ok((count, stopped)) => {
+                Self::after_read(slf, count, Offer::of(capacity, stopped));
                 let count = objects::count(py, count as u64)?;
                 let outcome = call::in_context(py, &plan.context, || {
                     call::call_method1(py, &plan.protocol, &imports.buffer_updated, &count).map(drop)
@@ -191,10 +194,10 @@ impl StreamTransport {
         let buffers = &slf.get().event_loop.get().tls_buffers;
         let mut ciphertext = buffers.with(py, |buffers| buffers.take_ciphertext());
         let capacity = ciphertext.len();
-        let outcome = match socket::recv(plan.fd, &mut ciphertext) {
-            Ok(0) => Self::no_data(slf, plan, &Received::<()>::EndOfStream),
-            Ok(count) => {
-                Self::after_read(slf, count, Offer::of(capacity));
+        let outcome = match plan.source.read(&mut ciphertext) {
+            Ok((0, _)) => Self::no_data(slf, plan, &Received::<()>::EndOfStream),
+            Ok((count, stopped)) => {
+                Self::after_read(slf, count, Offer::of(capacity, stopped));
                 let outcome = call::in_context(py, &plan.context, || {
                     TlsConnection::received(plan.protocol.bind(py).cast()?, &ciphertext[..count])
                 });
@@ -213,7 +216,7 @@ impl StreamTransport {
         slf.get().event_loop.get().metrics.bytes_received.add(count as u64);
         let more = slf.get().inner.with(slf.py(), |inner| {
             inner.read_size.record(count, offer.capacity, offer.known_left(count));
-            inner.readable = offer.leaves_more(count) || inner.end_announced || inner.has_more_behind(count, offer);
+            inner.readable = offer.leaves_more(count) || inner.end_announced;
             inner.readable
         });
         if more {
@@ -269,11 +272,13 @@ impl StreamTransport {
 }
 
 impl Inner {
-    /// Whether a read of `count` bytes stopped short of what is there. No event will say so: it has come before.
-    fn has_more_behind(&self, count: usize, offer: Offer) -> bool {
-        !self.short_reads_are_last
-            && count < offer.capacity
-            && file::bytes_available(self.registration.fd).is_ok_and(|left| left > 0)
+    fn source(&self) -> StreamSource {
+        let fd = self.registration.fd;
+        if self.is_tcp {
+            StreamSource::plain(fd)
+        } else {
+            StreamSource::with_control_data(fd)
+        }
     }
 
     /// `None`: nobody wants data now; `readable` keeps the event.
@@ -282,7 +287,7 @@ impl Inner {
             return None;
         }
         Some(Plan {
-            fd: self.registration.fd,
+            source: self.source(),
             size: self.read_size.plan(),
             room: self.read_size.room(),
             kind: self.kind,

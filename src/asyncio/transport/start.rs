@@ -60,7 +60,7 @@ impl StreamTransport {
             readable: false,
             end_announced: false,
             // Nagle's algorithm costs latency; only TCP knows it.
-            short_reads_are_last: socket::set_nodelay(parts.fd).is_ok(),
+            is_tcp: socket::set_nodelay(parts.fd).is_ok(),
             reads_on: false,
             writes_on: false,
             blocked: false,
@@ -112,7 +112,7 @@ pub fn addresses(
     python_socket: &Bound<'_, PyAny>,
 ) -> PyResult<(Option<Address>, Option<Address>)> {
     let one = |outcome: crate::engine::Result<_>, method| match outcome {
-        Ok(address) if info::is_decodable(&address) => Some(Address::Raw(address)),
+        Ok(address) if info::is_decodable(&address) => Some((&address).into()),
         Ok(_) => python_socket.call_method0(method).ok().map(|address| Address::Python(address.unbind())),
         Err(_) => None,
     };
@@ -129,7 +129,7 @@ pub fn accepted_parts(
     context: Option<Py<PyAny>>,
 ) -> Parts {
     let number = fd.as_raw_fd();
-    let local = socket::local_address(number).ok().map(Address::Raw);
+    let local = socket::local_address(number).ok().map(|address| (&address).into());
     Parts {
         fd: number,
         descriptor: Descriptor::Native(fd),

@@ -63,8 +63,7 @@ pub struct Inner {
     pub readable: bool,
     /// The kernel announced the end of the stream (or an error): read until it shows.
     pub end_announced: bool,
-    /// A read that leaves room has taken everything; those of Unix sockets also stop behind descriptors sent along.
-    pub short_reads_are_last: bool,
+    pub is_tcp: bool,
     /// An event of its own is queued, to read or write on in the next turn; the kernel's add no turn of theirs.
     pub reads_on: bool,
     pub writes_on: bool,

@@ -12,6 +12,7 @@
 //! Kept by `sys::poller`: `epoll`, or `kqueue` on macOS. The reactor may be waited on by one thread at a time;
 //! registering is possible meanwhile.
 
+pub mod bulk;
 pub mod registry;
 pub mod spin;
 pub mod waker;

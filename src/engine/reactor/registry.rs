@@ -17,6 +17,11 @@ impl Token {
     /// The reactor's own waker; no registry gives it out.
     pub const WAKER: Self = Self { index: u32::MAX, generation: u32::MAX };
 
+    /// Which slot it is: the next registration of a connection that ends takes its place.
+    pub const fn slot(self) -> u32 {
+        self.index
+    }
+
     pub const fn to_u64(self) -> u64 {
         (self.generation as u64) << 32 | self.index as u64
     }

@@ -10,6 +10,10 @@
 //! ```
 //!
 //! What hits earn bounds what misses may cost; what probing costs shrinks with every probe that fails.
+//!
+//! It is for a loop that waits for the answer of somebody who waits for it: a connection or two, and what is behind them.
+//! Where many take turns (`Recent`), one is busy while another waits, nobody becomes faster by a loop that spins, and its
+//! core is better left to others: such an event counts as a miss.
 
 /// How many times the limit a wait of a blocked thread may last and still suggest that spinning would have met the event:
 /// the time it takes to be woken is in it, and may be longer than the limit.
@@ -91,6 +95,33 @@ impl Spin {
     }
 }
 
+/// How many descriptors may take turns with each other until they are a crowd.
+const FEW: usize = 4;
+
+/// The slots of the descriptors whose events ended the last waits, the latest first.
+#[derive(Debug)]
+pub struct Recent([u32; FEW]);
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Recent {
+    pub const fn new() -> Self {
+        Self([u32::MAX; FEW])
+    }
+
+    /// Remembers the slot; whether it was one of the last few.
+    pub fn knew(&mut self, slot: u32) -> bool {
+        let place = self.0.iter().position(|&recent| recent == slot);
+        self.0[..=place.unwrap_or(FEW - 1)].rotate_right(1);
+        self.0[0] = slot;
+        place.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +190,22 @@ mod tests {
             spin.blocked(Some(20_000), LIMIT);
         }
         assert!((10..100).contains(&probes), "{probes}");
+    }
+
+    #[test]
+    fn a_few_descriptors_are_known_and_a_crowd_is_not() {
+        let known = |slots: u32| {
+            let mut recent = Recent::new();
+            (0..1000).filter(|n| recent.knew(n % slots)).count()
+        };
+        for slots in 1..=4 {
+            assert_eq!(known(slots), 1000 - slots as usize);
+        }
+        assert_eq!(known(5), 0);
+        // A stranger now and then takes the place of the one that was silent for longest.
+        let mut recent = Recent::new();
+        let strangers = (0..1000).filter(|n| !recent.knew(if n % 50 == 49 { 1000 + n } else { n % 2 })).count();
+        assert_eq!(strangers, 2 + 20);
     }
 
     #[test]

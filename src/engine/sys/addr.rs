@@ -211,6 +211,40 @@ pub fn interface_name(index: u32) -> Option<String> {
     text.to_str().ok().map(str::to_owned)
 }
 
+/// A `SocketAddress` in as little memory as most of them need: a connection keeps two.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PackedAddress {
+    /// The bytes, as many as the number says.
+    Short(u8, [u8; SHORT]),
+    Long(Box<[u8]>),
+}
+
+/// Enough for IPv6, the largest but the paths of Unix sockets.
+const SHORT: usize = size_of::<libc::sockaddr_in6>();
+
+impl From<&SocketAddress> for PackedAddress {
+    fn from(address: &SocketAddress) -> Self {
+        let bytes = address.as_bytes();
+        let mut short = [0; SHORT];
+        match short.get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                Self::Short(bytes.len() as u8, short)
+            }
+            None => Self::Long(bytes.into()),
+        }
+    }
+}
+
+impl PackedAddress {
+    pub fn unpacked(&self) -> SocketAddress {
+        match self {
+            Self::Short(length, bytes) => SocketAddress::from_bytes(&bytes[..usize::from(*length)]),
+            Self::Long(bytes) => SocketAddress::from_bytes(bytes),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,5 +272,25 @@ mod tests {
         let mut name = [b'x'; 108];
         name[0] = 0;
         assert!(SocketAddress::unix(&name).is_some());
+    }
+
+    #[test]
+    fn addresses_are_packed_without_loss() {
+        let path = [b'x'; 100];
+        let unix = |name: &[u8]| SocketAddress::unix(name).expect("short enough");
+        for address in [
+            SocketAddress::unspecified(),
+            SocketAddress::v4(Ipv4Addr::LOCALHOST, 80),
+            SocketAddress::v6(Ipv6Addr::LOCALHOST, 443, 7, 9),
+            unix(b"/run/socket"),
+            unix(b"\0abstract"),
+            unix(b""),
+            unix(&path),
+        ] {
+            let packed = PackedAddress::from(&address);
+            assert_eq!(packed.unpacked(), address);
+            assert_eq!(matches!(packed, PackedAddress::Long(_)), address.as_bytes().len() > 28);
+        }
+        assert_eq!(size_of::<PackedAddress>(), 32);
     }
 }

@@ -103,8 +103,9 @@ impl Poller {
     pub fn wait(&self, buffer: &mut EventBuffer, timeout_ns: Option<u64>) -> Result<usize> {
         buffer.length = 0;
         let result = match timeout_ns {
-            _ if faults::instead_of("epoll_wait", -1).is_some() => -1,
+            // Does not sleep, so no signal interrupts it.
             Some(0) => self.wait_ms(buffer, 0),
+            _ if faults::instead_of("epoll_wait", -1).is_some() => -1,
             None => self.wait_ms(buffer, -1),
             Some(nanoseconds) => self.wait_ns(buffer, nanoseconds),
         };

@@ -8,18 +8,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::addr::SocketAddress;
-use super::{attempt, check, faults, system, Result};
+use super::{attempt, check, faults, file, system, Result};
 
 /// The most parts that sendmsg(2) takes (IOV_MAX).
 const MOST_PARTS: usize = 1024;
-
-/// Receives up to `buffer.len()` bytes; 0 is the end of the stream.
-#[inline]
-pub fn recv(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
-    let length = faults::length("recv", fd, buffer.len());
-    // SAFETY: the buffer is valid for writes of its length, and `length` is not larger.
-    attempt("recv", fd, || unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), length, 0) })
-}
 
 /// Sends a prefix of `data` and says how long it was. A closed peer is EPIPE, never SIGPIPE.
 #[inline]
@@ -29,7 +21,7 @@ pub fn send(fd: RawFd, data: &[u8]) -> Result<usize> {
     attempt("send", fd, || unsafe { libc::send(fd, data.as_ptr().cast(), length, libc::MSG_NOSIGNAL) })
 }
 
-/// As `recv`, also on a socket that would block.
+/// Receives up to `buffer.len()` bytes, also on a socket that would block; 0 is the end of the stream.
 pub fn recv_now(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
     let length = faults::length("recv", fd, buffer.len());
     // SAFETY: the buffer is valid for writes of its length, and `length` is not larger.
@@ -41,6 +33,66 @@ pub fn recv_now_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usiz
     let length = faults::length("recv", fd, buffer.len());
     // SAFETY: the buffer is valid for writes of its length, and `length` is not larger.
     attempt("recv", fd, || unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), length, libc::MSG_DONTWAIT) })
+}
+
+/// A descriptor that a stream of bytes comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamSource {
+    fd: RawFd,
+    short_reads_are_last: bool,
+}
+
+impl StreamSource {
+    /// A pipe, or a TCP socket: a read that leaves room has taken everything.
+    pub const fn plain(fd: RawFd) -> Self {
+        Self { fd, short_reads_are_last: true }
+    }
+
+    /// A socket of another family. The reads of Unix sockets stop behind descriptors that were sent along, unix(7).
+    pub const fn with_control_data(fd: RawFd) -> Self {
+        Self { fd, short_reads_are_last: false }
+    }
+
+    pub const fn fd(self) -> RawFd {
+        self.fd
+    }
+
+    /// As read(2). The flag says that there may be more although there was room.
+    pub fn read(self, memory: &mut [u8]) -> Result<(usize, bool)> {
+        // SAFETY: the same memory under a weaker type; what is written to it are whole bytes.
+        self.read_uninit(unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), memory.len()) })
+    }
+
+    /// As `read`; the first bytes of `memory`, as many as are returned, are initialised.
+    #[inline]
+    pub fn read_uninit(self, memory: &mut [MaybeUninit<u8>]) -> Result<(usize, bool)> {
+        if self.short_reads_are_last {
+            file::read_uninit(self.fd, memory).map(|count| (count, false))
+        } else {
+            read_with_control_data(self.fd, memory)
+        }
+    }
+}
+
+/// Control data is dropped, as read(2) drops it, and that it was there is told by MSG_CTRUNC, recvmsg(2).
+#[cfg(target_os = "linux")]
+fn read_with_control_data(fd: RawFd, memory: &mut [MaybeUninit<u8>]) -> Result<(usize, bool)> {
+    let mut part =
+        libc::iovec { iov_base: memory.as_mut_ptr().cast(), iov_len: faults::length("recvmsg", fd, memory.len()) };
+    // SAFETY: all zeroes is a valid msghdr: no address, no control data.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    // SAFETY: the header, and the memory that it names, are valid for writes during the call.
+    let count = attempt("recvmsg", fd, || unsafe { libc::recvmsg(fd, &raw mut message, 0) })?;
+    Ok((count, message.msg_flags & libc::MSG_CTRUNC != 0))
+}
+
+/// Whether MSG_CTRUNC says it everywhere is not known, so the kernel is asked.
+#[cfg(not(target_os = "linux"))]
+fn read_with_control_data(fd: RawFd, memory: &mut [MaybeUninit<u8>]) -> Result<(usize, bool)> {
+    let count = file::read_uninit(fd, memory)?;
+    Ok((count, count < memory.len() && file::bytes_available(fd).is_ok_and(|left| left > 0)))
 }
 
 /// As `send`, also on a socket that would block.
@@ -107,6 +159,14 @@ pub fn accept(fd: RawFd) -> Result<(OwnedFd, SocketAddress)> {
     Ok((fd, peer.unwrap_or_else(SocketAddress::unspecified)))
 }
 
+/// What came of a connect that was under way: its error, 0 if it is connected; `None`: it still is under way.
+pub fn connect_outcome(fd: RawFd) -> Result<Option<i32>> {
+    let mut asked = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one valid pollfd; it does not wait.
+    let ready = attempt("poll", fd, || unsafe { libc::poll(&raw mut asked, 1, 0) } as libc::ssize_t)?;
+    Ok((ready > 0).then(|| number_option(fd, libc::SO_ERROR).unwrap_or(libc::EBADF)))
+}
+
 /// Closes the write side.
 pub fn shutdown_write(fd: RawFd) -> Result<()> {
     // SAFETY: has no preconditions; the kernel checks the descriptor.
@@ -160,13 +220,13 @@ mod tests {
         let (left, right) = UnixStream::pair().expect("descriptors");
         left.set_nonblocking(true).expect("a socket");
         let mut buffer = [0; 16];
-        assert!(recv(left.as_raw_fd(), &mut buffer).is_err_and(|error| error.would_block()));
+        assert!(recv_now(left.as_raw_fd(), &mut buffer).is_err_and(|error| error.would_block()));
         assert_eq!(send(right.as_raw_fd(), b"one"), Ok(3));
         assert_eq!(send_vectored(right.as_raw_fd(), &[IoSlice::new(b" two"), IoSlice::new(b" three")]), Ok(10));
-        assert_eq!(recv(left.as_raw_fd(), &mut buffer), Ok(13));
+        assert_eq!(recv_now(left.as_raw_fd(), &mut buffer), Ok(13));
         assert_eq!(&buffer[..13], b"one two three");
         shutdown_write(right.as_raw_fd()).expect("a socket");
-        assert_eq!(recv(left.as_raw_fd(), &mut buffer), Ok(0));
+        assert_eq!(recv_now(left.as_raw_fd(), &mut buffer), Ok(0));
     }
 
     #[test]

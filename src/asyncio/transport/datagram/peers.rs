@@ -10,7 +10,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 use pyo3::Borrowed;
 
-use crate::asyncio::transport::info::Address;
 use crate::engine::sys::addr::SocketAddress;
 
 /// Places for recent senders: few for a client, more as soon as two senders want the same one. Powers of two.
@@ -79,11 +78,6 @@ impl Peers {
         let known = self.known.get(self.last)?.as_ref()?;
         known.python.is(&*object).then_some(&known.address)
     }
-}
-
-/// The Python form of an address, as `socket.recvfrom` gives it.
-pub fn to_python(py: Python<'_>, address: &SocketAddress) -> PyResult<Py<PyAny>> {
-    Ok(Address::Raw(address.clone()).to_python(py)?.unbind())
 }
 
 /// The kernel's form of an address in numbers; `None` for everything else.

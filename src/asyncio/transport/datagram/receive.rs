@@ -6,8 +6,9 @@
 
 use pyo3::prelude::*;
 
-use super::{peers, DatagramTransport, Received};
+use super::{DatagramTransport, Received};
 use crate::asyncio::transport::endpoint::{self, Endpoint};
+use crate::asyncio::transport::info;
 use crate::engine;
 use crate::engine::reactor::Readiness;
 use crate::py::call;
@@ -119,7 +120,7 @@ impl DatagramTransport {
             Some(sender) => match slf.get().inner.with(py, |inner| inner.peers.find(py, &sender)) {
                 Some(known) => known,
                 None => {
-                    let object = peers::to_python(py, &sender)?;
+                    let object = info::to_python(py, &sender)?.unbind();
                     let kept = object.clone_ref(py);
                     let _forgotten = slf.get().inner.with(py, |inner| inner.peers.remember(sender, kept));
                     object

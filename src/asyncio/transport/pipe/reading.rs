@@ -30,6 +30,7 @@ use crate::engine::reactor::{Interest, Readiness};
 use crate::engine::stream::read_size::{ReadPlan, ReadSize};
 use crate::engine::stream::{CloseAction, StreamCore};
 use crate::engine::sys::file::{self, FileKind};
+use crate::engine::sys::socket::StreamSource;
 use crate::py::call;
 use crate::py::class::{new_with_dict, Finalize};
 use crate::py::error::os_error;
@@ -137,10 +138,11 @@ impl ReadPipeTransport {
             Some((inner.registration.fd, size, context, inner.protocol.as_ref()?.clone_ref(py)))
         });
         let Some((fd, size, context, protocol)) = plan else { return Ok(None) };
-        let (received, offer) = match input::receive(py, this.event_loop.get(), fd, size, LARGEST_READ) {
-            Ok(received) => received,
-            Err(error) => return endpoint::fatal_error(slf, error, false, READ_ERROR).map(|()| None),
-        };
+        let (received, offer) =
+            match input::receive(py, this.event_loop.get(), StreamSource::plain(fd), size, LARGEST_READ) {
+                Ok(received) => received,
+                Err(error) => return endpoint::fatal_error(slf, error, false, READ_ERROR).map(|()| None),
+            };
         call::in_context(py, &context, || match received {
             Received::Nothing => Ok(None),
             Received::Data(data) => {
