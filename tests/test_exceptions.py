@@ -7,8 +7,6 @@ import gc
 
 import pytest
 
-from tests.support.builds import whole_calls
-
 
 def failing():
     raise ValueError("from a callback")
@@ -75,7 +73,6 @@ def test_exits_leave_the_run_and_the_loop_goes_on(loop, reports, exception, dela
     assert seen == (["same turn"] if delay is None else [])
 
 
-@whole_calls
 def test_what_was_due_with_an_exit_runs_in_the_next_run(loop):
     import socket
 

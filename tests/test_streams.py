@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from tests.support.protocols import close_all
+
 
 async def serve(handler, **options):
     server = await asyncio.start_server(handler, "127.0.0.1", 0, **options)
@@ -33,8 +35,7 @@ def test_every_way_to_read(run):
         assert reader.at_eof()
         writer.close()
         await writer.wait_closed()
-        server.close()
-        await server.wait_closed()
+        await close_all(server)
 
     run(main)
 
@@ -49,8 +50,7 @@ def test_drain_waits_for_a_slow_reader(run):
         await sent
         writer.close()
         await writer.wait_closed()
-        server.close()
-        await server.wait_closed()
+        await close_all(server)
 
     async def send(writer):
         for start in range(0, len(data), 50_000):
@@ -74,8 +74,7 @@ def test_incomplete_reads_and_overruns_raise(run):
         assert raised.value.partial == b"short"
         writer.close()
         await writer.wait_closed()
-        server.close()
-        await server.wait_closed()
+        await close_all(server)
 
     run(main)
 
@@ -94,8 +93,7 @@ def test_many_clients_at_once(run):
         server = await asyncio.start_server(echo, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
         await asyncio.gather(*(client(address, number) for number in range(100)))
-        server.close()
-        await server.wait_closed()
+        await close_all(server)
         await asyncio.sleep(0.001)
 
     run(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 import sys
 import time
 
@@ -199,6 +200,20 @@ def test_an_idle_socket_does_not_strand_a_timer(loop):
         loop.run_forever()
         loop.remove_reader(left)
         assert called == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what proc(5) says of the thread")
+def test_a_sleep_leaves_the_threads_timer_slack_alone(loop):
+    """Programs that a callback starts inherit it."""
+    slack = pathlib.Path("/proc/self/timerslack_ns")
+    before = slack.read_text()
+    loop.run_until_complete(asyncio.sleep(0.001))
+    assert slack.read_text() == before
+    during = []
+    loop.call_later(0.001, lambda: during.append(slack.read_text()))
+    loop.call_later(0.002, loop.stop)
+    loop.run_forever()
+    assert during == [before]
 
 
 @pytest.mark.slow

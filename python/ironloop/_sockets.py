@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from asyncio import base_events
 from typing import TYPE_CHECKING, Any, cast
 
 from . import _receive
@@ -28,6 +29,8 @@ class PlainSockets(asyncio.SelectorEventLoop):
     _try_recv: Callable[..., Any]
     _try_recv_into: Callable[..., Any]
     _try_send: Callable[..., Any]
+    _try_connect: Callable[..., Any]
+    _connect_outcome: Callable[..., Any]
     _wait_for_socket: Callable[..., Any]
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
@@ -71,6 +74,27 @@ class PlainSockets(asyncio.SelectorEventLoop):
                 sent += more
                 if sent == len(view):
                     return None
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a socket to an address; a name is looked up first."""
+        if type(sock) is not socket.socket or self.get_debug() or sock.gettimeout() != 0:
+            return await super().sock_connect(sock, address)
+        family = sock.family
+        if family == socket.AF_INET or (family == socket.AF_INET6 and base_events._HAS_IPv6):  # type: ignore[attr-defined]
+            found = await self._ensure_resolved(  # type: ignore[attr-defined]
+                address, family=family, type=sock.type, proto=sock.proto, loop=self
+            )
+            address = found[0][4]
+        connected = self._try_connect(sock, address)
+        if connected is True:
+            return None
+        if connected is False:
+            await asyncio.sleep(0)  # Who tries in vain again and again lets others run.
+            while (waiter := self._connect_outcome(sock, address)) is not NotImplemented:
+                if waiter is None:
+                    return None
+                await waiter
+        return await super().sock_connect(sock, address)
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; returns a socket that does not block, and the peer's address.

@@ -19,15 +19,17 @@ use crate::py::call::{check_signals, thread_ident};
 /// All who wait, for whatever handle, wait here.
 static LOCK: Mutex<()> = Mutex::new(());
 static ENDED: Condvar = Condvar::new();
+static WAITING: AtomicU32 = AtomicU32::new(0);
+
+/// The runner of a handle that only the loop's thread may cancel. No thread's number: they are addresses.
+const ANYBODY: u64 = u64::MAX;
 
 /// How long a signal may have to wait for its handler while the main thread waits here.
 const SIGNALS_INTERVAL: Duration = Duration::from_millis(50);
 
-/// See the module's documentation.
+/// See the module's documentation. One word, as there is one in every handle.
 pub struct RunGuard {
-    wanted: bool,
-    waiting: AtomicU32,
-    /// `threading.get_ident()` of the thread that runs the callback, or 0.
+    /// `threading.get_ident()` of the thread that runs the callback, or 0; or `ANYBODY`.
     runner: AtomicU64,
 }
 
@@ -39,13 +41,13 @@ impl RunGuard {
     pub const IS_USED: bool = cfg!(Py_3_14);
 
     pub const fn new(wanted: bool) -> Self {
-        Self { wanted, waiting: AtomicU32::new(0), runner: AtomicU64::new(0) }
+        Self { runner: AtomicU64::new(if wanted { 0 } else { ANYBODY }) }
     }
 
     /// Whether the handle is one of those that can be cancelled from any thread.
     #[inline]
-    pub const fn is_wanted(&self) -> bool {
-        Self::IS_USED && self.wanted
+    pub fn is_wanted(&self) -> bool {
+        Self::IS_USED && self.runner.load(Ordering::Relaxed) != ANYBODY
     }
 
     /// Runs `body` in `this_thread`, the calling one, as the runner.
@@ -84,12 +86,12 @@ impl RunGuard {
     fn wait_a_while(&self) {
         // Who waits says so before it looks whether the run is over, and the runner does it the other way round: one of them
         // sees the other.
-        self.waiting.fetch_add(1, Ordering::SeqCst);
+        WAITING.fetch_add(1, Ordering::SeqCst);
         let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         if self.runs_elsewhere() {
             drop(ENDED.wait_timeout(lock, SIGNALS_INTERVAL).unwrap_or_else(PoisonError::into_inner));
         }
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        WAITING.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -97,7 +99,7 @@ impl Drop for Running<'_> {
     #[inline]
     fn drop(&mut self) {
         self.0.runner.store(0, Ordering::SeqCst);
-        if self.0.waiting.load(Ordering::SeqCst) > 0 {
+        if WAITING.load(Ordering::SeqCst) > 0 {
             drop(LOCK.lock().unwrap_or_else(PoisonError::into_inner));
             ENDED.notify_all();
         }

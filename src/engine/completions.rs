@@ -8,8 +8,8 @@
 //! Both happen under the lock, so "readable" and "not empty" are the same, and many posts cost one signal. Nobody holds the
 //! lock while foreign code runs. Once closed, it takes nothing and has no descriptor any more, however many share it.
 //!
-//! A forked child has a queue of its own, which begins with a copy of what was in it, under the same descriptor: a signal
-//! that both had would be reset by either, and the other would sleep on what it has.
+//! A forked child has a queue of its own, which begins with a copy of what was in it: a signal that both had would be reset
+//! by either, and the other would sleep on what it has. Its descriptor has the same number, unless the child has closed that.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -26,6 +26,8 @@ pub struct Completions<T> {
     state: Arc<Mutex<State<T>>>,
     /// The signal's, to be known without the lock; -1: closed.
     descriptor: AtomicI32,
+    /// Of the signal.
+    identity: Option<u64>,
     /// What is in its place in a forked child.
     of_child: OnceLock<Box<Self>>,
 }
@@ -47,6 +49,7 @@ impl<T> Completions<T> {
         Self {
             made_in: process::generation(),
             descriptor: AtomicI32::new(signal.as_ref().map_or(-1, AsRawFd::as_raw_fd)),
+            identity: signal.as_ref().and_then(EventFd::identity),
             state: Arc::new(Mutex::new(State { queue, signal })),
             of_child: OnceLock::new(),
         }
@@ -75,7 +78,7 @@ impl<T> Completions<T> {
             }
         };
         let descriptor = Some(self.descriptor.load(Ordering::Relaxed)).filter(|&descriptor| descriptor >= 0);
-        let signal = descriptor.and_then(|descriptor| EventFd::in_place_of(descriptor).ok());
+        let signal = descriptor.and_then(|descriptor| EventFd::in_place_of(descriptor, self.identity).ok());
         if !queue.is_empty() {
             signal.iter().for_each(EventFd::notify);
         }

@@ -6,6 +6,7 @@
 pub mod completions;
 pub mod datagram;
 pub mod error;
+pub mod hand_over;
 pub mod metrics;
 pub mod pool;
 pub mod reactor;

@@ -43,8 +43,9 @@ pub struct Imports {
     pub sendfile_fallback: Py<PyAny>,
     /// `("loop",)`: the keyword names of a call that passes only the loop.
     pub loop_keyword: Py<PyTuple>,
-    /// `("loop", "name")`.
+    /// `("loop", "name")` and `("loop", "eager_start")`.
     pub loop_and_name_keywords: Py<PyTuple>,
+    pub loop_and_eager_start_keywords: Py<PyTuple>,
     /// Names of the methods that are called once per event.
     pub data_received: Py<PyString>,
     pub datagram_received: Py<PyString>,
@@ -98,6 +99,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         sendfile_fallback: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("FALLBACK")?.unbind(),
         loop_keyword: PyTuple::new(py, [name!(py, "loop")])?.unbind(),
         loop_and_name_keywords: PyTuple::new(py, [name!(py, "loop"), name!(py, "name")])?.unbind(),
+        loop_and_eager_start_keywords: PyTuple::new(py, [name!(py, "loop"), name!(py, "eager_start")])?.unbind(),
         data_received: interned("data_received"),
         datagram_received: interned("datagram_received"),
         error_received: interned("error_received"),

@@ -32,8 +32,9 @@ const KNOWN_BUILD: bool = cfg!(not(any(Py_GIL_DISABLED, py_sys_config = "Py_DEBU
 /// (`PyGC_Head` in CPython's pycore_gc.h).
 type CollectorHeader = [usize; 2];
 
-/// Instances kept at the most. A burst of 10,000 callbacks finds room; it is 2 MB.
-const KEPT_OBJECTS: usize = 16 * 1024;
+/// Instances kept at the most, 7 MB of them: as many callbacks as another thread can schedule until the GIL changes hands
+/// (`sys.getswitchinterval()`, 5 ms). What is not kept goes back to the system, and is fetched again page by page.
+const KEPT_OBJECTS: usize = 64 * 1024;
 
 /// A class without subclasses and without `__dict__`, collected and weakly referenceable, see the module's documentation.
 pub trait Recycled: PyClass<BaseType = PyAny, Frozen = True> + PyTypeInfo + Sync {

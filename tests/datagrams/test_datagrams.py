@@ -245,6 +245,8 @@ def test_a_flood_of_datagrams_gets_its_share_of_each_turn_and_no_more(run):
         other = await opened()
         for _ in range(8):
             protocol.transport.sendto(b"x", protocol.address)
+        while not protocol.count:
+            await asyncio.sleep(0)
         portions = []
         with plain() as sender:
             for number in range(20):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.builds import whole_calls
 from tests.support.datagrams import Endpoint, close, deaf, opened, plain, turns
 
 
@@ -64,6 +65,7 @@ def test_nothing_is_received_after_a_callback_that_ends_it(run, method):
     run(main)
 
 
+@whole_calls
 def test_no_error_is_received_after_the_end(run):
     async def main():
         with deaf() as peer:

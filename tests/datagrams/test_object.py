@@ -10,6 +10,7 @@ import sys
 import warnings
 import weakref
 
+from tests.support.builds import whole_calls
 from tests.support.datagrams import LOCAL, Endpoint, close, deaf, opened, plain, turns
 
 
@@ -113,6 +114,7 @@ def test_an_unclosed_transport_warns_and_is_closed(loop_factory):
     assert sock.fileno() == -1
 
 
+@whole_calls
 def test_callbacks_run_in_the_context_of_their_creator(run):
     variable = contextvars.ContextVar("variable", default="none")
 

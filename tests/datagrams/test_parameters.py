@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from tests.support.datagrams import LOCAL, Boom, Echo, Endpoint, close, drained, opened, plain, turns
+from tests.support.datagrams import LOCAL, Boom, Echo, Endpoint, close, drained, emptied, opened, plain, turns
 
 # lo's broadcast address, which every machine has.
 BROADCAST = "127.255.255.255"
@@ -164,6 +164,7 @@ def test_a_broadcast_that_was_not_allowed_is_an_error(run):
     async def main():
         client = await opened()
         client.transport.sendto(b"x", (BROADCAST, 9))
+        await emptied(client.transport)
         assert [type(error) for error in client.errors] == [PermissionError]
         assert not client.transport.is_closing()
         await close(client)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.support.datagrams import close, drained, fill, opened, turns
+from tests.support.datagrams import close, drained, fill, filled, opened, turns
 from tests.support.water_marks import assert_water_marks_can_be_set
 
 
@@ -121,7 +121,7 @@ def test_what_is_changed_while_it_is_queued_arrives_as_it_was(run, path, receive
 def test_close_sends_what_is_queued_first(run, path, receiver):
     async def main():
         client = await opened(remote_addr=path, family=socket.AF_UNIX)
-        sent = fill(client.transport, 2000)
+        sent = await filled(client.transport, 2000)
         client.transport.close()
         client.transport.close()
         assert client.transport.is_closing()

@@ -149,3 +149,61 @@ def test_forks_while_other_threads_post(run):
         print("ended")
     """
     assert run(body) == "ended\n"
+
+
+def test_what_a_child_has_under_the_number_of_the_queue_stays(run):
+    """A child that closes what it inherited, as daemons do, and opens files of its own."""
+    body = """
+        import socket
+
+        def number_of_the_queue():
+            eventfds = set()
+            for fd in map(int, os.listdir("/proc/self/fd")):
+                try:
+                    eventfds |= {fd} if os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventfd]" else set()
+                except FileNotFoundError:
+                    pass
+            # The loop's waker is another, made before.
+            return max(eventfds)
+
+        number = number_of_the_queue()
+        assert jobs.flood(1, 2, note) == 2
+
+        async def main(theirs, other):
+            await until(4)
+            heard = loop.create_future()
+            loop.add_reader(theirs, lambda: heard.set_result(theirs.recv(10)))
+            other.send(b"theirs")
+            print(await heard)
+            loop.remove_reader(theirs)
+            # Sleeps until something comes, by the child's own descriptor.
+            await loop.run_in_executor(None, jobs.flood, 1, 3, note)
+            await until(7)
+
+        for kind in ("closed", "file", "socket"):
+            child = os.fork()
+            if not child:
+                theirs, other = socket.socketpair()
+                os.close(number)
+                if kind == "file":
+                    os.dup2(os.open(sys.executable, os.O_RDONLY), number)
+                elif kind == "socket":
+                    theirs = socket.socket(fileno=os.dup2(theirs.fileno(), number))
+                before = os.fstat(number) if kind != "closed" else None
+                assert jobs.flood(1, 2, note) == 2
+                loop.run_until_complete(main(theirs, other))
+                if before:
+                    after = os.fstat(number)
+                    assert (after.st_dev, after.st_ino) == (before.st_dev, before.st_ino)
+                loop.close()
+                if before:
+                    os.fstat(number)
+                print(ran, flush=True)
+                os._exit(7)
+            assert reap(child) == 7
+        loop.run_until_complete(until(2))
+        print(ran)
+        loop.close()
+    """
+    each = "b'theirs'\n[0, 1, 0, 1, 0, 1, 2]\n"
+    assert run(body) == each * 3 + "[0, 1]\n"

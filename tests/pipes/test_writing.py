@@ -6,6 +6,7 @@ import array
 import asyncio
 import errno
 import os
+import select
 import socket
 
 import pytest
@@ -31,10 +32,12 @@ def everything(end):
 
 
 async def stuffed_writer(loop, end):
-    """A protocol whose transport could not write everything yet."""
+    """A protocol whose transport could not write everything yet, nor can go on."""
     transport, protocol = await loop.connect_write_pipe(Recorder, end)
     while not transport.get_write_buffer_size():
         transport.write(MESSAGE)
+    while select.select([], [end], [], 0)[1]:
+        await asyncio.sleep(0)
     return protocol
 
 
@@ -42,7 +45,7 @@ def test_a_full_pipe_pauses_the_protocol_until_it_is_read(run, loop, ends):
     async def main():
         writer = await stuffed_writer(loop, ends[1])
         transport = writer.transport
-        assert transport.get_write_buffer_size() > 64 * 1024
+        assert transport.get_write_buffer_size() > transport.get_write_buffer_limits()[0]
         assert writer.events == ["made", "pause"]
         transport.write(b"more")
         await turns()
@@ -111,7 +114,6 @@ def test_the_end_comes_after_what_is_queued(run, loop, ends, how):
     run(main)
 
 
-@whole_calls
 def test_abort_drops_what_is_queued(run, loop, ends):
     async def main():
         writer = await stuffed_writer(loop, ends[1])
@@ -137,11 +139,13 @@ def test_abort_after_close_does_not_wait_for_the_reader(run, loop, ends):
     run(main)
 
 
-@pytest.mark.parametrize("how", ["close", "write_eof", pytest.param("abort", marks=whole_calls)])
+@pytest.mark.parametrize("how", ["close", "write_eof", "abort"])
 def test_writing_after_the_end_is_dropped_and_later_warned_of(run, loop, ends, how, caplog):
     async def main():
         transport, writer = await loop.connect_write_pipe(Recorder, ends[1])
         transport.write(b"before")
+        while how == "abort" and transport.get_write_buffer_size():
+            await asyncio.sleep(0)  # it would be dropped
         getattr(transport, how)()
         for _ in range(5):
             transport.write(b"after")
@@ -266,14 +270,14 @@ def test_a_reader_that_goes_away_breaks_what_is_queued(run, loop, ends, reports)
     run(main)
 
 
-@whole_calls
 def test_writing_to_a_reader_that_is_gone_raises_nothing(run, loop, ends, reports):
     async def main():
         transport, writer = await loop.connect_write_pipe(Recorder, ends[1])
         ends[0].close()
         transport.write(b"anybody there?")
         transport.write(b"hello?")
-        assert transport.is_closing()
+        while not transport.is_closing():
+            await asyncio.sleep(0)
         assert transport.get_write_buffer_size() == 0
         assert isinstance(await writer.lost, BrokenPipeError)
         assert writer.events == ["made", "lost"]
@@ -374,7 +378,6 @@ def test_what_a_writers_callback_raises_is_reported_and_writing_goes_on(run, loo
     run(main)
 
 
-@whole_calls
 def test_writing_in_resume_writing_is_fine(run, ends):
     class Refilling(Recorder):
         rounds = 0

@@ -110,14 +110,30 @@ def deaf():
     return sock
 
 
-def fill(transport, size=1, address=None):
-    """Send numbered datagrams of 100 bytes until at least `size` bytes of them are queued."""
-    sent = []
+def fill(transport, size=1, address=None, sent=()):
+    """Send numbered datagrams of 100 bytes, after those in `sent`, until at least `size` bytes of them are queued."""
+    sent = [*sent]
     while transport.get_write_buffer_size() < size:
         sent.append(b"%0100d" % len(sent))
         transport.sendto(sent[-1], address)
         assert len(sent) < 100_000
     return sent
+
+
+async def filled(transport, size):
+    """As `fill`, and as many stay queued: the kernel may have had room for those that it refused first."""
+    sent = []
+    while transport.get_write_buffer_size() < size:
+        sent = fill(transport, size, sent=sent)
+        for _ in range(5):
+            await asyncio.sleep(0.001)
+    return sent
+
+
+async def emptied(transport):
+    """Wait until the kernel has taken everything; with room for it, that is when `sendto` returns."""
+    while transport.get_write_buffer_size():
+        await asyncio.sleep(0)
 
 
 async def drained(sock, count):

@@ -112,3 +112,5 @@ async def close_all(*closables: Any) -> None:
         else:
             item.close()
             await item.wait_closed()
+            while getattr(item, "_active_count", 0):  # before Python 3.12.1 it does not wait for its connections
+                await asyncio.sleep(0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import sys
 
 import pytest
 
-from tests.support.builds import whole_calls
 from tests.support.protocols import Echo, Recorder, close_all
 from tests.support.protocols import connected_pair as plain_pair
 from tests.tls import peers
@@ -21,6 +21,11 @@ async def upgrade(loop, tls, client, peer, **options):
         loop.start_tls(client.transport, client, tls.client_context(), server_hostname="localhost", **options),
         loop.start_tls(peer.transport, peer, tls.server_context(), server_side=True, **options),
     )
+
+
+def without_flow(events):
+    """Whether the kernel takes megabytes at once, is its own affair."""
+    return [event for event in events if event not in ("pause", "resume")]
 
 
 async def plain_client(loop, factory=Recorder):
@@ -55,7 +60,6 @@ def test_both_ends_go_over_to_tls(run, loop, tls):
     run(main)
 
 
-@whole_calls
 def test_what_was_upgraded_ends_in_order(run, loop, tls, modern):
     async def main():
         client, peer, server = await plain_pair()
@@ -67,7 +71,7 @@ def test_what_was_upgraded_ends_in_order(run, loop, tls, modern):
         assert bytes(peer.data) == data
         assert peer.events == ["made", "data", "eof", "lost"]
         assert await client.lost is None
-        assert client.events == ["made", "eof", "lost"]
+        assert without_flow(client.events) == ["made", "eof", "lost"]
         await close_all(server)
 
     run(main)
@@ -79,7 +83,8 @@ def test_a_hello_that_came_before_is_not_lost(run, loop, tls):
     class Upgrading(Recorder):
         def data_received(self, data):
             super().data_received(data)
-            self.transport.pause_reading()
+            if self.data.endswith(b"\n"):
+                self.transport.pause_reading()
 
     async def main():
         protocol, sock = await plain_client(loop, Upgrading)
@@ -176,7 +181,6 @@ def test_what_comes_with_the_last_message_of_the_handshake_is_not_lost(run, loop
     run(main)
 
 
-@whole_calls
 def test_tls_goes_through_tls(run, loop, tls, modern):
     async def main():
         client, peer, server = await peers.connected_pair(tls)
@@ -194,7 +198,7 @@ def test_tls_goes_through_tls(run, loop, tls, modern):
         client.transport.close()
         assert await peer.lost is None
         assert await client.lost is None
-        assert peer.events == ["made", "data", "eof", "lost"]
+        assert without_flow(peer.events) == ["made", "data", "eof", "lost"]
         await close_all(server)
 
     run(main)
@@ -328,7 +332,8 @@ def test_an_upgrade_that_breaks_is_an_error(run, loop, tls, reports, how):
         await loop.sock_recv(sock, 1 << 16)
         manual = ManualPeer(sock, tls.server_context(), server_side=True)
         if how == "no TLS":
-            await loop.sock_sendall(sock, b"what?\n" * 10)
+            with contextlib.suppress(ConnectionError):  # the beginning is enough to refuse it
+                await loop.sock_sendall(sock, b"what?\n" * 10)
         else:
             manual.end() if how == "FIN" else manual.reset()
         with pytest.raises(ssl.SSLError if how == "no TLS" else ConnectionResetError):

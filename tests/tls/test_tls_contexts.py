@@ -271,7 +271,7 @@ def test_a_connection_outlives_its_contexts(run, tls):
         client, peer, server = await connected_pair(
             tls, Recorder, Echo, client_context=tls.client_context(), server_context=tls.server_context()
         )
-        await close_all(server) if sys.version_info < (3, 12) else server.close()
+        server.close()
         del server
         gc.collect()
         client.transport.write(b"hello")

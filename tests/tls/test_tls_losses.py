@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import ssl
@@ -11,6 +12,7 @@ import warnings
 
 import pytest
 
+from tests.support.builds import whole_calls
 from tests.support.protocols import Echo, Paused, Recorder, close_all
 from tests.tls.peers import ManualPeer, connect, connected_pair, manual_client, serve
 
@@ -253,7 +255,8 @@ def test_abort_says_nothing_to_the_peer(run, loop, tls):
     run(main)
 
 
-@pytest.mark.parametrize("method", ["abort", "close"])
+# Data that is not there yet when it closes is an error, on CPython's loop as well.
+@pytest.mark.parametrize("method", ["abort", pytest.param("close", marks=whole_calls)])
 def test_the_protocol_may_end_the_connection_when_it_gets_data(run, tls, method, reports):
     class Ending(Recorder):
         def data_received(self, data):
@@ -289,7 +292,8 @@ def test_bytes_that_are_no_tls_end_the_connection(run, loop, tls, garbage, repor
         async with manual_client(tls) as (manual, protocol):
             await manual.send(b"so far")
             await protocol.received(6)
-            await loop.sock_sendall(manual.sock, garbage)
+            with contextlib.suppress(ConnectionError):  # the beginning is enough to end it
+                await loop.sock_sendall(manual.sock, garbage)
             error = await protocol.lost
             assert isinstance(error, ssl.SSLError)
             assert error.library == "SSL"
@@ -355,7 +359,9 @@ def test_a_lost_connection_does_not_harm_the_next(run, tls):
             assert await client.received(5) == b"hello"
             await close_all(client)
         while not made.empty():
-            await asyncio.wait([made.get_nowait().lost])
+            # Of a handshake that the reset has overtaken, the protocol never hears.
+            if (peer := made.get_nowait()).made.done():
+                await asyncio.wait([peer.lost])
         await close_all(server)
 
     run(main)
@@ -365,7 +371,7 @@ def test_a_lost_connection_does_not_harm_the_next(run, tls):
 def test_a_transport_that_nobody_closed_warns(loop, tls):
     async def main():
         client, peer, server = await connected_pair(tls)
-        await close_all(server) if sys.version_info < (3, 12) else server.close()
+        server.close()
         return client.transport, peer.transport
 
     transports = loop.run_until_complete(main())

@@ -207,6 +207,7 @@ def test_exits_in_callbacks_leave_the_run_and_the_loop_goes_on(loop, tls, method
         client.transport.write(b"hello")
         assert await client.received(5) == b"hello"
         await close_all(client, server)
+        await asyncio.wait([peers[-1].lost])
 
     loop.run_until_complete(end())
     assert task.done()

@@ -6,6 +6,7 @@
 //! nobody posts to has neither.
 
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
@@ -23,28 +24,33 @@ const BATCH: usize = 256;
 
 /// The loop's queue, once somebody has asked for it.
 #[derive(Default)]
-pub struct Slot(Mutex<Option<Arc<Queue>>>);
+pub struct Slot {
+    queue: Mutex<Option<Arc<Queue>>>,
+    /// The descriptor that the loop watches for it.
+    watched: AtomicI32,
+}
 
 impl Slot {
     fn queue(&self) -> Option<Arc<Queue>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The queue that stays: the first.
     fn keep(&self, queue: Arc<Queue>) -> Arc<Queue> {
-        Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(queue))
+        Arc::clone(self.queue.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(queue))
     }
 
-    /// The loop goes on in a forked child.
-    pub fn leave_parent(&self) {
-        if let Some(queue) = self.queue() {
-            queue.own();
-        }
+    /// The loop goes on in a forked child: the descriptor that it has watched, and the one to watch instead, if that is
+    /// another. There is none if the child had none left.
+    pub fn leave_parent(&self) -> Option<(RawFd, Option<RawFd>)> {
+        let own = self.queue()?.descriptor();
+        let watched = self.watched.swap(own.unwrap_or(-1), Ordering::Relaxed);
+        (own != Some(watched)).then_some((watched, own))
     }
 
     /// The loop is closed. Foreign code is told so, and may do what it likes: nothing is lent here.
     pub fn close(&self) {
-        let queue = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(queue.map(|queue| queue.close()));
     }
 }
@@ -76,20 +82,16 @@ impl Postable for LoopCore {
 /// Has the loop run what is posted to its queue.
 fn read(slf: &Bound<'_, LoopCore>, queue: Arc<Queue>) -> PyResult<()> {
     let py = slf.py();
-    let reader = Bound::new(py, Reader(queue))?;
-    let run = reader.getattr(name!(py, "run"))?;
-    slf.call_method1(name!(py, "_add_reader"), (reader.get().descriptor(), run)).map(drop)
+    // It is open: nobody else knows it yet.
+    let descriptor = queue.descriptor().unwrap_or(-1);
+    slf.get().completions.watched.store(descriptor, Ordering::Relaxed);
+    let run = Bound::new(py, Reader(queue))?.getattr(name!(py, "run"))?;
+    slf.call_method1(name!(py, "_add_reader"), (descriptor, run)).map(drop)
 }
 
 /// The callback of the queue's descriptor. Refers to no Python object: what is posted is the poster's.
 #[pyclass(frozen, module = "ironloop._native")]
 struct Reader(Arc<Queue>);
-
-impl Reader {
-    fn descriptor(&self) -> RawFd {
-        self.0.descriptor().unwrap_or(-1)
-    }
-}
 
 #[pymethods]
 impl Reader {

@@ -59,8 +59,10 @@ impl LoopCore {
         // The old one goes first, and with it its numbers: one that the child has closed may be given to the new one.
         drop(self.inbox.replace_reactor(None));
         drop(self.state(py, |state| state.sources.reactor.take()));
-        // Keeps its number, so before a new reactor can be given one that the child has closed.
-        self.completions.leave_parent();
+        if let Some((from, to)) = self.completions.leave_parent() {
+            let dropped = self.state(py, |state| state.sources.renumber(from, to));
+            dropped.map_or(Ok(()), |dropped| dropped.replaced(py))?;
+        }
         let reactor = Reactor::new().map(Arc::new).map_err(|error| {
             self.closed.store(true, Ordering::Release);
             os_error(py, &error)

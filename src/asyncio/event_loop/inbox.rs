@@ -51,22 +51,8 @@ impl Inbox {
         self.end_sleep()
     }
 
-    /// Wakes the loop if it sleeps, once per sleep.
-    #[inline]
-    pub fn wake(&self) {
-        if self.sleeping.load(Ordering::SeqCst) {
-            self.wake_now();
-        }
-    }
-
-    #[cold]
-    fn wake_now(&self) {
-        if let Some(reactor) = self.end_sleep() {
-            reactor.waker().wake();
-        }
-    }
-
-    fn end_sleep(&self) -> Option<Arc<Reactor>> {
+    /// What wakes the loop if it sleeps, once per sleep.
+    pub fn end_sleep(&self) -> Option<Arc<Reactor>> {
         let slept = self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst);
         let reactor = slept.then(|| self.reactor.lock().unwrap_or_else(PoisonError::into_inner));
         reactor.and_then(|reactor| reactor.clone())
@@ -107,8 +93,9 @@ impl Inbox {
     }
 
     /// Whether the loop waits, or is about to, and nobody has woken it yet.
+    #[inline]
     pub fn is_sleeping(&self) -> bool {
-        self.sleeping.load(Ordering::Relaxed)
+        self.sleeping.load(Ordering::SeqCst)
     }
 
     /// The sleep is over; whether it was this that ended it.

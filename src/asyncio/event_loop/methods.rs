@@ -17,7 +17,7 @@ use pyo3::Borrowed;
 use super::bindings::Bindings;
 use super::ready::Entry;
 use super::watchers::Direction;
-use super::{scheduling, sock, tasks, LoopCore};
+use super::{connect, scheduling, sock, tasks, LoopCore};
 use crate::py::error::os_error;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
 
@@ -25,6 +25,7 @@ use crate::py::method::{add_fast_method, Arguments, FastMethod};
 pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
     scheduling::add_to(class)?;
     tasks::add_to(class)?;
+    connect::add_to(class)?;
     sock::add_to(class)?;
     add_fast_method::<LoopCore, AddReader>(class)?;
     add_fast_method::<LoopCore, AddWriter>(class)?;
@@ -148,7 +149,9 @@ impl LoopCore {
 
     /// Wakes the loop from any thread.
     fn _write_to_self(&self) {
-        self.inbox.wake();
+        if let Some(reactor) = self.inbox.end_sleep() {
+            reactor.waker().wake();
+        }
     }
 
     /// Queues a handle of any kind, unless it is cancelled.

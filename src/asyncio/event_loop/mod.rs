@@ -11,6 +11,7 @@
 
 mod bindings;
 mod completions;
+mod connect;
 mod create_task_doc;
 pub mod discarded;
 pub mod executor;
@@ -46,6 +47,7 @@ use crate::asyncio::transport::listener::Listener;
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::asyncio::transport::tls::buffers::Buffers;
 use crate::engine;
+use crate::engine::hand_over::HandOver;
 use crate::engine::metrics::Metrics;
 use crate::engine::reactor::Reactor;
 use crate::engine::sys::clock::monotonic_ns;
@@ -57,6 +59,7 @@ use crate::py::call::{self, thread_ident};
 use crate::py::loop_owned::LoopOwned;
 use crate::py::names::name;
 use crate::py::objects;
+use crate::py::thread_end::StayHere;
 
 /// Events taken from the kernel at once; the rest comes with the next poll.
 const EVENTS_PER_POLL: usize = 512;
@@ -95,6 +98,7 @@ pub struct LoopCore {
     /// Where datagrams are received; made with the first socket that receives some.
     datagrams: LoopOwned<Option<ReceiveBatch>>,
     inbox: Inbox,
+    hand_over: HandOver,
     closed: AtomicBool,
     stopping: AtomicBool,
     /// It has got a reactor of its own in a forked child, and not yet what Python code has to replace.
@@ -226,9 +230,21 @@ impl LoopCore {
             self.drain_inbox(py);
         }
         self.state(py, |state| state.ready.push_back(entry));
-        if cfg!(not(Py_GIL_DISABLED)) {
-            self.inbox.wake();
+        if cfg!(not(Py_GIL_DISABLED)) && self.inbox.is_sleeping() {
+            self.wake(py);
         }
+    }
+
+    /// Ends the loop's sleep, with or without the interpreter.
+    #[cold]
+    fn wake(&self, py: Python<'_>) {
+        let Some(reactor) = self.inbox.end_sleep() else { return };
+        if !self.hand_over.lets_go() {
+            return reactor.waker().wake();
+        }
+        let guard = StayHere::new();
+        py.detach(|| reactor.waker().wake());
+        guard.leave();
     }
 
     /// Queues an entry from any thread and wakes the loop.
@@ -324,6 +340,7 @@ impl LoopCore {
             tls_buffers: LoopOwned::new(Buffers::new()),
             datagrams: LoopOwned::new(None),
             inbox: Inbox::new(reactor),
+            hand_over: HandOver::new(),
             closed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             has_left_parent: AtomicBool::new(false),

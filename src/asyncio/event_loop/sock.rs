@@ -106,7 +106,7 @@ impl Attempt<usize> {
 
 impl LoopCore {
     /// The descriptor of a socket that may be used directly; `None`: asyncio's own code.
-    fn plain_socket(&self, sock: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
+    pub fn plain_socket(&self, sock: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
         let py = sock.py();
         if self.is_debug() || !sock.get_type().is(&imports(py)?.socket) || !has_original_methods(&sock.get_type())? {
             return Ok(None);
@@ -330,7 +330,7 @@ impl LoopCore {
     }
 }
 
-/// Whether `socket.socket` receives and sends as `_socket.socket` does, and nobody has replaced that.
+/// Whether `socket.socket` connects, receives and sends as `_socket.socket` does, and nobody has replaced that.
 fn has_original_methods(class: &Bound<'_, PyType>) -> PyResult<bool> {
     /// The state of the class (`originals`) in which that was found last.
     static VERIFIED: AtomicU32 = AtomicU32::new(0);
@@ -340,7 +340,7 @@ fn has_original_methods(class: &Bound<'_, PyType>) -> PyResult<bool> {
     }
     let py = class.py();
     let base = py.import(name!(py, "_socket"))?.getattr(name!(py, "socket"))?;
-    for name in ["fileno", "recv", "recv_into", "send"] {
+    for name in ["fileno", "connect", "connect_ex", "recv", "recv_into", "send"] {
         let name = &objects::interned(py, name)?;
         if !class.getattr(name)?.is(base.getattr(name)?) {
             return Ok(false);
@@ -378,7 +378,7 @@ pub fn add_to(class: &Bound<'_, PyType>) -> PyResult<()> {
 }
 
 /// What a method answers: the value, a future to be awaited before the next attempt, or NotImplemented.
-fn answer<'py>(
+pub fn answer<'py>(
     slf: Borrowed<'_, 'py, LoopCore>,
     sock: &Bound<'py, PyAny>,
     attempt: Attempt<Bound<'py, PyAny>>,
@@ -397,6 +397,7 @@ fn answer<'py>(
     Ok(py.NotImplemented())
 }
 
+/// A method of the loop, by its positional arguments.
 macro_rules! sock_method {
     ($name:ident, $python_name:literal, $doc:literal, $slf:ident, $pattern:pat => $body:expr) => {
         struct $name;
@@ -414,6 +415,8 @@ macro_rules! sock_method {
         }
     };
 }
+
+pub(super) use sock_method;
 
 sock_method!(
     TryRecv,

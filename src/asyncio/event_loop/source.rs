@@ -101,6 +101,30 @@ impl Sources {
         self.reactor = Some(reactor);
     }
 
+    /// The watcher of `from` is that of `to`, or of nothing, for the reactor that this is told to next; there is none yet.
+    ///
+    /// The caller drops what comes back.
+    pub fn renumber(&mut self, from: RawFd, to: Option<RawFd>) -> Option<Source> {
+        let slot = usize::try_from(from).ok().and_then(|index| self.by_descriptor.get_mut(index))?;
+        let registered = slot.take()?;
+        let Some((to, index)) = to.and_then(|to| Some((to, usize::try_from(to).ok()?))) else {
+            return self.registry.remove(registered.token);
+        };
+        if let Some(Source::Watcher(watcher)) = self.registry.get_mut(registered.token) {
+            watcher.fd = to;
+        }
+        self.fill(index, registered)
+    }
+
+    /// Returns a source that had the same number before and was never told that its descriptor was closed.
+    fn fill(&mut self, index: usize, registered: Registered) -> Option<Source> {
+        if self.by_descriptor.len() <= index {
+            self.by_descriptor.resize(index + 1, None);
+        }
+        let before = self.by_descriptor[index].replace(registered);
+        before.and_then(|before| self.registry.remove(before.token))
+    }
+
     pub fn get(&self, token: Token) -> Option<&Source> {
         self.registry.get(token)
     }
@@ -157,12 +181,7 @@ impl Sources {
         if let Err(error) = outcome {
             return (Err(error), self.registry.remove(token));
         }
-        if self.by_descriptor.len() <= index {
-            self.by_descriptor.resize(index + 1, None);
-        }
-        let before = self.by_descriptor[index].replace(Registered { token, interest, trigger });
-        let stale = before.and_then(|before| self.registry.remove(before.token));
-        (Ok(token), stale)
+        (Ok(token), self.fill(index, Registered { token, interest, trigger }))
     }
 
     /// Changes what a registration waits for.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyNameError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyString, PyType};
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
 use pyo3::Borrowed;
 
 use super::LoopCore;
@@ -35,7 +35,7 @@ impl FastMethod<LoopCore> for CreateTask {
     const NAME: &'static CStr = c"create_task";
     const DOC: &'static CStr = super::create_task_doc::CREATE_TASK;
 
-    /// A coroutine and perhaps a name, without a task factory.
+    /// A coroutine and perhaps a name, or since Python 3.14 `eager_start`, without a task factory.
     #[inline]
     fn call_directly<'py>(
         slf: Borrowed<'_, 'py, LoopCore>,
@@ -44,14 +44,14 @@ impl FastMethod<LoopCore> for CreateTask {
         let py = slf.py();
         let [coro] = arguments.positional() else { return None };
         let imports = imports(py).ok()?;
-        let name = match arguments.keyword_names() {
+        let option = match arguments.keyword_names() {
             None => None,
-            Some(_) => Some(only_name(arguments).ok()??).filter(|name| !name.is_none()),
+            Some(_) => Some(only_option(imports, arguments).ok()??).filter(|(_, value)| !value.is_none()),
         };
         if slf.get().needs_checks() || slf.get().state(py, |state| state.task_factory.is_some()) {
             return None;
         }
-        Some(new_task(imports, slf, *coro, name))
+        Some(new_task(imports, slf, *coro, option))
     }
 
     /// Everything but the plain case is the running interpreter's own code.
@@ -62,13 +62,26 @@ impl FastMethod<LoopCore> for CreateTask {
     }
 }
 
-/// The value of the keyword `name`, if it is the only keyword.
+/// A keyword with its value, as `Task` takes it behind `loop`.
+type TaskOption<'a, 'py> = (&'static Py<PyTuple>, Borrowed<'a, 'py, PyAny>);
+
+/// The keyword, if it is the only one and one that may be handed on.
 #[inline]
-fn only_name<'a, 'py>(arguments: Arguments<'a, 'py>) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
+fn only_option<'a, 'py>(
+    imports: &'static Imports,
+    arguments: Arguments<'a, 'py>,
+) -> PyResult<Option<TaskOption<'a, 'py>>> {
     let (Some((keyword, value)), 1) = (arguments.keywords().next(), arguments.keyword_values().len()) else {
         return Ok(None);
     };
-    Ok(keyword.is(name!(value.py(), "name")).then_some(value))
+    let py = value.py();
+    Ok(if keyword.is(name!(py, "name")) {
+        Some((&imports.loop_and_name_keywords, value))
+    } else if cfg!(Py_3_14) && keyword.is(name!(py, "eager_start")) {
+        Some((&imports.loop_and_eager_start_keywords, value))
+    } else {
+        None
+    })
 }
 
 #[inline]
@@ -76,15 +89,14 @@ fn new_task<'py>(
     imports: &'static Imports,
     event_loop: Borrowed<'_, 'py, LoopCore>,
     coro: Borrowed<'_, 'py, PyAny>,
-    name: Option<Borrowed<'_, 'py, PyAny>>,
+    option: Option<TaskOption<'_, 'py>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let class = current(&imports.tasks, name!(py, "Task"))?;
-    match name {
+    match option {
         None => call::vectorcall(py, &class, &[coro.as_ptr(), event_loop.as_ptr()], 1, Some(&imports.loop_keyword)),
-        Some(name) => {
-            let values = [coro.as_ptr(), event_loop.as_ptr(), name.as_ptr()];
-            call::vectorcall(py, &class, &values, 1, Some(&imports.loop_and_name_keywords))
+        Some((keywords, value)) => {
+            call::vectorcall(py, &class, &[coro.as_ptr(), event_loop.as_ptr(), value.as_ptr()], 1, Some(keywords))
         }
     }
 }

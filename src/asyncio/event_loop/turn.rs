@@ -24,7 +24,7 @@ use crate::engine::reactor::bulk::Bulk;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::spin::{Recent, Spin};
 use crate::engine::reactor::{event, Reactor};
-use crate::engine::sys::clock::monotonic_ns;
+use crate::engine::sys::clock::{monotonic_ns, nap};
 use crate::engine::sys::poller::EventBuffer;
 use crate::engine::sys::ticks::{ticks, TickRate};
 use crate::py::call::{self, check_signals};
@@ -33,13 +33,34 @@ use crate::py::error::os_error;
 use crate::py::thread_end::StayHere;
 
 /// A loop that is busy with callbacks polls in each of its first turns, and then at this interval: a
-/// poll costs twice as much as a callback. The price is that an event may be seen so much later.
+/// poll costs more than a callback. The price is that an event may be seen so much later.
 const BUSY_POLL_INTERVAL: Duration = Duration::from_micros(8);
+/// While events keep coming they are looked for in each turn of this number, too, so that none waits for much longer than
+/// half a microsecond: it costs short callbacks a quarter of their rate.
+const EAGER_TURNS: u32 = 4;
+/// Events keep coming as long as the last one was seen so long ago at the most.
+const EAGER_FOR: Duration = Duration::from_millis(10);
 /// How many turns in a row must have had callbacks, and no events, before polls are spaced out. Programs that let
 /// I/O happen by a few `sleep(0)` never get there.
 const BUSY_TURNS: u32 = 32;
 /// What takes less than this is never slow, whatever `slow_callback_duration` is.
 const PERHAPS_SLOW: Duration = Duration::from_millis(1);
+
+/// How long a thread naps while a stream comes in, in nanoseconds. It sleeps for longer, by up to the slack of its timers,
+/// which is 50 us unless somebody has changed it, prctl(2).
+const NAP: u64 = 10_000;
+/// No nap when a timer is due within this time.
+const LATEST_NAP: u64 = 500_000;
+
+/// What a loop does until there are events.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Block,
+    /// Asks for them again and again, for some time.
+    Spin,
+    /// Sleeps without waiting for them, and asks once.
+    Nap,
+}
 
 /// What a run remembers from turn to turn.
 struct Run {
@@ -47,6 +68,10 @@ struct Run {
     events: EventBuffer,
     busy_turns: u32,
     last_poll: u64,
+    /// When a poll last brought events.
+    last_events: u64,
+    /// A busy loop polls after so many turns, however short they are.
+    patience: u32,
     /// The last poll brought events, and what they have led to comes before the next one: a task that such an event has
     /// woken costs no poll of its own.
     fresh: bool,
@@ -70,6 +95,7 @@ struct Run {
 /// The constants above.
 struct Durations {
     busy_poll_interval: u64,
+    eager_for: u64,
     perhaps_slow: u64,
 }
 
@@ -81,6 +107,8 @@ impl Run {
             events,
             busy_turns: 0,
             last_poll: 0,
+            last_events: 0,
+            patience: u32::MAX,
             fresh: false,
             spin: Spin::new(),
             recent: Recent::new(),
@@ -94,8 +122,21 @@ impl Run {
             slow_lap: None,
             in_ticks: Durations {
                 busy_poll_interval: rate.ticks_in(BUSY_POLL_INTERVAL),
+                eager_for: rate.ticks_in(EAGER_FOR),
                 perhaps_slow: rate.ticks_in(PERHAPS_SLOW),
             },
+        }
+    }
+
+    /// How to wait now, at the most for `timeout`; looking for events before that is limited to `limit`.
+    fn choose(&mut self, limit: u64, timeout: Option<u64>, bulk: bool) -> Wait {
+        let spun = std::mem::take(&mut self.spun);
+        if limit == 0 || spun || !self.spin.is_worthwhile() {
+            Wait::Block
+        } else if bulk && timeout.is_none_or(|timeout| timeout > LATEST_NAP) {
+            Wait::Nap
+        } else {
+            Wait::Spin
         }
     }
 
@@ -265,18 +306,25 @@ impl LoopCore {
         if run.busy_turns > BUSY_TURNS && !stopping {
             // The time is what the last timed callback says. Since then there were at most a few short ones.
             let now = run.pace.last_look();
-            if now == run.short_until {
-                return Ok(false);
-            }
-            if now.saturating_sub(run.last_poll) < run.in_ticks.busy_poll_interval {
-                // They are counted together, before the next poll, and apart from the last turn, which may be long.
-                (run.short_turns, run.short_until) = (run.turns, now);
-                return Ok(false);
+            if run.turns < run.patience {
+                if now == run.short_until {
+                    return Ok(false);
+                }
+                if now.saturating_sub(run.last_poll) < run.in_ticks.busy_poll_interval {
+                    // They are counted together, before the next poll, and apart from the last turn, which may be long.
+                    (run.short_turns, run.short_until) = (run.turns, now);
+                    return Ok(false);
+                }
             }
         }
         run.last_poll = self.end_of_turns(run);
         let outcome = run.reactor.wait(&mut run.events, Some(0));
-        self.poll_is_over(run);
+        let now = self.poll_is_over(run);
+        if !run.events.is_empty() {
+            (run.last_events, run.patience) = (now, EAGER_TURNS);
+        } else if now.saturating_sub(run.last_events) > run.in_ticks.eager_for {
+            run.patience = u32::MAX;
+        }
         finish_poll(py, run, outcome).map(|()| true)
     }
 
@@ -292,26 +340,29 @@ impl LoopCore {
             return finish_poll(py, run, outcome);
         }
         run.pace.rest();
-        let spun = std::mem::take(&mut run.spun);
         let bulk = run.bulk.is_taken_in(self.metrics.bytes_received.get(), self.metrics.bytes_sent.get());
-        let spins = limit > 0 && !spun && !bulk && run.spin.is_worthwhile();
+        let wait = run.choose(limit, timeout, bulk);
         let (reactor, events) = (&*run.reactor, &mut run.events);
-        let outcome = if spins {
-            py.detach(|| ask_for(reactor, events, timeout.map_or(limit, |timeout| timeout.min(limit))))
-        } else {
-            py.detach(|| reactor.wait(events, timeout))
-        };
+        let outcome = py.detach(|| match wait {
+            Wait::Block => reactor.wait(events, timeout),
+            Wait::Spin => ask_for(reactor, events, timeout.map_or(limit, |timeout| timeout.min(limit))),
+            Wait::Nap => {
+                nap(NAP);
+                reactor.wait(events, Some(0))
+            }
+        });
         if self.inbox.woke_up() {
             self.metrics.wakeups.add(1);
+            self.hand_over.found(self.state(py, |state| state.ready.len()));
         }
         let waited = self.poll_is_over(run).saturating_sub(start);
-        if spins { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
+        if wait == Wait::Spin { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
         match outcome {
             // It never spins.
             Ok(_) if limit == 0 => {}
-            Ok(count) if !spins => {
-                let waited = (count > 0 && run.is_among_few()).then(|| TickRate::of_this_machine().ns(waited));
-                run.spin.blocked(waited, limit);
+            Ok(count) if wait == Wait::Block => {
+                let met = count > 0 && (run.is_among_few() || bulk);
+                run.spin.blocked(met.then(|| TickRate::of_this_machine().ns(waited)), limit);
             }
             // A timer is due: nobody knows whether an event would have come.
             Ok(0) if timeout.is_some_and(|timeout| timeout <= limit) => {}
@@ -319,7 +370,7 @@ impl LoopCore {
                 run.spin.miss();
                 run.spun = true;
             }
-            Ok(_) if run.is_among_few() => run.spin.hit(),
+            Ok(_) if run.is_among_few() || bulk => run.spin.hit(),
             Ok(_) => run.spin.miss(),
             Err(_) => {}
         }

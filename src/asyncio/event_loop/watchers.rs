@@ -20,7 +20,7 @@ use crate::py::names::name;
 
 /// The callbacks of one descriptor.
 pub struct Watcher {
-    fd: RawFd,
+    pub fd: RawFd,
     /// What the user named it by, to find it again after it was closed.
     file: Py<PyAny>,
     reader: Option<Py<Handle>>,

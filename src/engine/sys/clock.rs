@@ -19,9 +19,23 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Sleeps for about that many nanoseconds, less than a second; a signal ends it.
+pub fn nap(nanoseconds: u64) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: nanoseconds as libc::c_long };
+    // SAFETY: `time` is valid, and nobody asks how much of it was left.
+    unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
+}
+
 #[cfg(test)]
 mod tests {
-    use super::monotonic_ns;
+    use super::{monotonic_ns, nap};
+
+    #[test]
+    fn a_nap_takes_its_time() {
+        let start = monotonic_ns();
+        nap(10_000);
+        assert!(monotonic_ns() >= start + 10_000);
+    }
 
     #[test]
     fn time_does_not_go_backwards() {

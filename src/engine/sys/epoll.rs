@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::eventfd::EventFd;
 use super::events::Events;
+use super::slack::ShortSlack;
 use super::{attempt, check, faults, Error, Result};
 
 /// The masks of registrations and events.
@@ -22,6 +23,11 @@ pub const ET: u32 = libc::EPOLLET as u32;
 
 /// epoll_pwait2 answered ENOSYS (an old kernel) or EPERM (a seccomp filter): wait in milliseconds.
 static PWAIT2_MISSING: AtomicBool = AtomicBool::new(false);
+
+/// Waits that are shorter than this end on time, as far as the kernel can. It costs three system calls, and with longer ones the default
+/// slack of 50 us is not worth that; from 50 ms on the kernel adds a thousandth of its own
+/// (`select_estimate_accuracy` in fs/select.c).
+const PRECISE_BELOW_NS: u64 = 20_000_000;
 
 /// Where a wait puts its events.
 pub type EventBuffer = Events<libc::epoll_event>;
@@ -97,8 +103,9 @@ impl Poller {
     pub fn wait(&self, buffer: &mut EventBuffer, timeout_ns: Option<u64>) -> Result<usize> {
         buffer.length = 0;
         let result = match timeout_ns {
-            _ if faults::instead_of("epoll_wait", -1).is_some() => -1,
+            // Does not sleep, so no signal interrupts it.
             Some(0) => self.wait_ms(buffer, 0),
+            _ if faults::instead_of("epoll_wait", -1).is_some() => -1,
             None => self.wait_ms(buffer, -1),
             Some(nanoseconds) => self.wait_ns(buffer, nanoseconds),
         };
@@ -113,6 +120,7 @@ impl Poller {
                 tv_sec: libc::time_t::try_from(nanoseconds / 1_000_000_000).unwrap_or(libc::time_t::MAX),
                 tv_nsec: (nanoseconds % 1_000_000_000) as libc::c_long,
             };
+            let slack = (nanoseconds < PRECISE_BELOW_NS).then(ShortSlack::new);
             // SAFETY: the buffer has room for as many events as the call is told; the timeout is valid for
             // the call; no signal mask is given.
             let result = unsafe {
@@ -126,7 +134,9 @@ impl Poller {
                     0,
                 )
             };
-            if result >= 0 || !matches!(Error::last("epoll_pwait2").errno, libc::ENOSYS | libc::EPERM) {
+            let missing = result < 0 && matches!(Error::last("epoll_pwait2").errno, libc::ENOSYS | libc::EPERM);
+            drop(slack);
+            if !missing {
                 return result as libc::c_int;
             }
             PWAIT2_MISSING.store(true, Ordering::Relaxed);

@@ -23,14 +23,19 @@ impl EventFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
     }
 
-    /// Another one under the descriptor of one that came by a fork, which nobody uses any more, nor closes.
+    /// What tells it from all others, whatever their numbers; `None` before Linux 5.2, and without procfs.
+    pub fn identity(&self) -> Option<u64> {
+        identity(self.as_raw_fd())
+    }
+
+    /// Another one in the place of one that came by a fork, which nobody uses any more, nor closes: under its number, unless
+    /// the child has closed it and has something else under that number by now.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
-    pub fn in_place_of(inherited: RawFd) -> Result<Self> {
+    pub fn in_place_of(inherited: RawFd, known: Option<u64>) -> Result<Self> {
         let new = Self::new()?;
-        if new.as_raw_fd() == inherited {
-            // The child had closed it.
+        if known.is_none() || identity(inherited) != known {
             return Ok(new);
         }
         // SAFETY: has no preconditions; the number is the caller's.
@@ -58,5 +63,74 @@ impl EventFd {
 impl AsRawFd for EventFd {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+/// The number that the kernel has given to an eventfd, proc_pid_fdinfo(5); `None` for what is none.
+fn identity(fd: RawFd) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("eventfd-id:")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::IntoRawFd;
+
+    /// One of which nothing is left but what a child inherits: a number that is open.
+    fn inherited() -> (RawFd, Option<u64>) {
+        let signal = EventFd::new().expect("descriptors");
+        let identity = signal.identity();
+        assert!(identity.is_some(), "Linux 5.2 or later, with procfs");
+        (signal.0.into_raw_fd(), identity)
+    }
+
+    #[test]
+    fn one_in_place_of_another_has_its_number_and_is_another() {
+        let (number, identity) = inherited();
+        let own = EventFd::in_place_of(number, identity).expect("descriptors");
+        assert_eq!(own.as_raw_fd(), number);
+        assert!(own.identity().is_some() && own.identity() != identity);
+    }
+
+    #[test]
+    fn what_has_the_number_now_stays() {
+        let (number, identity) = inherited();
+        let mut file = File::open("/proc/self/exe").expect("exists");
+        // SAFETY: have no preconditions; the number is that of `inherited`.
+        assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), number) }, number);
+        // SAFETY: as above, a copy of `file`'s.
+        let mut copy = unsafe { File::from_raw_fd(number) };
+        let own = EventFd::in_place_of(number, identity).expect("descriptors");
+        assert_ne!(own.as_raw_fd(), number);
+        let mut magic = [0; 4];
+        copy.read_exact(&mut magic).expect("the file is there");
+        assert_eq!(&magic, b"\x7fELF");
+        file.read_exact(&mut magic).expect("the file is there");
+    }
+
+    #[test]
+    fn another_eventfd_of_that_number_stays() {
+        let (number, identity) = inherited();
+        let other = EventFd::new().expect("descriptors");
+        // SAFETY: have no preconditions; the number is that of `inherited`.
+        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), number) }, number);
+        // SAFETY: as above, a copy of `other`'s.
+        let copy = EventFd(unsafe { OwnedFd::from_raw_fd(number) });
+        let own = EventFd::in_place_of(number, identity).expect("descriptors");
+        assert_ne!(own.as_raw_fd(), number);
+        assert_eq!(copy.identity(), other.identity());
+    }
+
+    #[test]
+    fn of_an_unknown_one_the_number_is_left_alone() {
+        let (number, identity) = inherited();
+        let own = EventFd::in_place_of(number, None).expect("descriptors");
+        assert_ne!(own.as_raw_fd(), number);
+        assert_eq!(super::identity(number), identity);
+        // SAFETY: the number is that of `inherited`.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
     }
 }

@@ -22,23 +22,21 @@ use super::file::{self, FileKind};
 use super::{poller, socket, system};
 
 const SHORT: &str = "short";
-const STREAM_READ: &[&str] = &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM"];
-const STREAM_WRITE: &[&str] = &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM", "EPIPE"];
-/// No fault of the kernel's, but a mistake of ours.
-const PANIC: &str = "panic";
+const READ: &[&str] = &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM"];
+const WRITE: &[&str] = &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM", "EPIPE"];
 const FRESH_DESCRIPTOR: &[&str] = &["EMFILE", "ENFILE", "ENOMEM"];
 /// What may happen to which call, from their manual pages.
 const CALLS: [(&str, &[&str]); 14] = [
-    ("recv", STREAM_READ),
-    ("recvmsg", STREAM_READ),
-    ("read", STREAM_READ),
-    ("send", &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM", "EPIPE", PANIC]),
-    ("sendmsg", STREAM_WRITE),
-    ("write", STREAM_WRITE),
-    ("writev", STREAM_WRITE),
-    ("recvmmsg", &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM"]),
+    ("recv", READ),
+    ("recvmsg", READ),
+    ("read", READ),
+    ("send", WRITE),
+    ("sendmsg", WRITE),
+    ("write", WRITE),
+    ("writev", WRITE),
+    ("recvmmsg", READ),
     ("sendto", &["EINTR", "EAGAIN", "ENOBUFS", "ENOMEM", "EPIPE"]),
-    ("sendmmsg", &["EINTR", "EAGAIN", SHORT, "ENOBUFS", "ENOMEM", "EPIPE"]),
+    ("sendmmsg", WRITE),
     ("accept4", &["EINTR", "EAGAIN", "ECONNABORTED", "EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]),
     ("epoll_wait", &["EINTR"]),
     ("epoll_create1", FRESH_DESCRIPTOR),
@@ -54,6 +52,8 @@ const NUMBERS: [(&str, libc::c_int); 8] = [
     ("EMFILE", libc::EMFILE),
     ("ENFILE", libc::ENFILE),
 ];
+/// May happen to any call: no fault of the kernel's, but a mistake of ours.
+const PANIC: &str = "panic";
 /// Nobody can tell these from what happens without them.
 const HARMLESS: [&str; 3] = ["EINTR", "EAGAIN", SHORT];
 
@@ -175,6 +175,7 @@ pub fn counts() -> Vec<(String, u64)> {
 
 impl Faults {
     fn read(&mut self, text: &str) -> Result<(), String> {
+        let errors = || CALLS.iter().flat_map(|(_, errors)| errors.iter().copied());
         let mut new = Self { most: u64::MAX, errors: HARMLESS.map(str::to_owned).to_vec(), ..Self::default() };
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let wrong = || part.to_owned();
@@ -189,7 +190,7 @@ impl Faults {
                 // Saturates: 1 is always.
                 "rate" => new.rate = (value.parse::<f64>().map_err(|_| wrong())? * 2_f64.powi(64)) as u64,
                 "calls" => new.calls = list(&|name| CALLS.iter().any(|(call, _)| *call == name))?,
-                "errors" => new.errors = list(&|name| CALLS.iter().any(|(_, errors)| errors.contains(&name)))?,
+                "errors" => new.errors = list(&|name| name == PANIC || errors().any(|known| known == name))?,
                 "after" => new.after = number()?,
                 "most" => new.most = number()?,
                 _ => return Err(wrong()),
@@ -207,7 +208,7 @@ impl Faults {
         }
         let (_, all) = CALLS.iter().find(|(name, _)| *name == call)?;
         let wanted = |error: &&&str| (**error == SHORT) == short && self.errors.iter().any(|name| name == **error);
-        let possible: Vec<&'static str> = all.iter().filter(wanted).copied().collect();
+        let possible: Vec<&'static str> = all.iter().chain(&[PANIC]).filter(wanted).copied().collect();
         if possible.is_empty() {
             return None;
         }

@@ -24,6 +24,8 @@ pub mod kqueue;
 mod macos;
 #[cfg(any(target_os = "macos", test))]
 mod portable;
+#[cfg(target_os = "linux")]
+mod slack;
 
 use std::os::fd::RawFd;
 

@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "system calls")]
 
 use std::io::{Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
@@ -84,17 +85,19 @@ impl EventFd {
         })
     }
 
-    /// Another one under the descriptor of one that came by a fork, which nobody uses any more, nor closes.
+    /// What tells it from all others, whatever their numbers.
+    pub fn identity(&self) -> Option<u64> {
+        identity(self.as_raw_fd())
+    }
+
+    /// Another one in the place of one that came by a fork, which nobody uses any more, nor closes: under its number, unless
+    /// the child has closed it and has something else under that number by now.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
-    pub fn in_place_of(inherited: RawFd) -> Result<Self> {
+    pub fn in_place_of(inherited: RawFd, known: Option<u64>) -> Result<Self> {
         let Self { ours, other } = Self::new()?;
-        // The child may have closed it, and its number been given away.
-        if other.as_raw_fd() == inherited {
-            return Ok(Self { ours: other, other: ours });
-        }
-        if ours.as_raw_fd() == inherited {
+        if known.is_none() || identity(inherited) != known {
             return Ok(Self { ours, other });
         }
         // SAFETY: has no preconditions; the number is the caller's.
@@ -124,10 +127,21 @@ impl AsRawFd for EventFd {
     }
 }
 
+/// The number of a socket's inode; `None` for what is no socket.
+fn identity(fd: RawFd) -> Option<u64> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the place has the size that the call writes.
+    if unsafe { libc::fstat(fd, status.as_mut_ptr()) } < 0 {
+        return None;
+    }
+    // SAFETY: filled by the successful call.
+    let status = unsafe { status.assume_init() };
+    (status.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some(status.st_ino)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::mem::MaybeUninit;
     use std::os::unix::net::UnixDatagram;
     use std::ptr;
 
@@ -211,11 +225,16 @@ mod tests {
     fn one_in_place_of_another_has_its_number_and_shares_nothing_with_it() {
         let inherited = EventFd::new().expect("descriptors");
         let number = inherited.as_raw_fd();
-        let parents = inherited.ours.try_clone().expect("a descriptor");
+        let (parents, identity) = (inherited.ours.try_clone().expect("a descriptor"), inherited.identity());
         std::mem::forget(inherited);
-        let own = EventFd::in_place_of(number).expect("descriptors");
+        let own = EventFd::in_place_of(number, identity).expect("descriptors");
         assert_eq!(own.as_raw_fd(), number);
+        assert_ne!(own.identity(), identity);
         own.notify();
         assert!(is_readable(&own) && !is_readable(&parents));
+        // What has the number now is no longer what `identity` was of.
+        let next = EventFd::in_place_of(number, identity).expect("descriptors");
+        assert_ne!(next.as_raw_fd(), number);
+        assert!(is_readable(&own) && !is_readable(&next));
     }
 }

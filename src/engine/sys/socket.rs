@@ -159,6 +159,14 @@ pub fn accept(fd: RawFd) -> Result<(OwnedFd, SocketAddress)> {
     Ok((fd, peer.unwrap_or_else(SocketAddress::unspecified)))
 }
 
+/// What came of a connect that was under way: its error, 0 if it is connected; `None`: it still is under way.
+pub fn connect_outcome(fd: RawFd) -> Result<Option<i32>> {
+    let mut asked = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one valid pollfd; it does not wait.
+    let ready = attempt("poll", fd, || unsafe { libc::poll(&raw mut asked, 1, 0) } as libc::ssize_t)?;
+    Ok((ready > 0).then(|| number_option(fd, libc::SO_ERROR).unwrap_or(libc::EBADF)))
+}
+
 /// Closes the write side.
 pub fn shutdown_write(fd: RawFd) -> Result<()> {
     // SAFETY: has no preconditions; the kernel checks the descriptor.
