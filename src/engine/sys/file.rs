@@ -57,6 +57,7 @@ pub fn read(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
 }
 
 /// As `read`; the first bytes of `buffer`, as many as are returned, are initialised then.
+#[inline]
 pub fn read_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
     let length = faults::length("read", fd, buffer.len());
     // SAFETY: the buffer is valid for writes of its length, and `length` is not larger.

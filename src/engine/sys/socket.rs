@@ -58,13 +58,14 @@ impl StreamSource {
     }
 
     /// As read(2). The flag says that there may be more although there was room.
+    #[inline(always)]
     pub fn read(self, memory: &mut [u8]) -> Result<(usize, bool)> {
         // SAFETY: the same memory under a weaker type; what is written to it are whole bytes.
         self.read_uninit(unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), memory.len()) })
     }
 
     /// As `read`; the first bytes of `memory`, as many as are returned, are initialised.
-    #[inline]
+    #[inline(always)]
     pub fn read_uninit(self, memory: &mut [MaybeUninit<u8>]) -> Result<(usize, bool)> {
         if self.short_reads_are_last {
             file::read_uninit(self.fd, memory).map(|count| (count, false))
@@ -76,6 +77,7 @@ impl StreamSource {
 
 /// Control data is dropped, as read(2) drops it, and that it was there is told by MSG_CTRUNC, recvmsg(2).
 #[cfg(target_os = "linux")]
+#[inline(never)]
 fn read_with_control_data(fd: RawFd, memory: &mut [MaybeUninit<u8>]) -> Result<(usize, bool)> {
     let mut part =
         libc::iovec { iov_base: memory.as_mut_ptr().cast(), iov_len: faults::length("recvmsg", fd, memory.len()) };
