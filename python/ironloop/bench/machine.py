@@ -16,7 +16,12 @@ def machine() -> str:
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
     )
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{os.cpu_count()} cores, {model}, Linux {platform.release()}, {python}, {ssl.OPENSSL_VERSION}"
+    # It decides about large messages, on loopback too.
+    congestion = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")
+    system = f"Linux {platform.release()}"
+    if congestion.exists():
+        system += f", TCP {congestion.read_text().strip()}"
+    return f"{os.cpu_count()} cores, {model}, {system}, {python}, {ssl.OPENSSL_VERSION}"
 
 
 def package_version(name: str) -> str:
