@@ -217,10 +217,10 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
         return await self.run_in_executor(self._resolver_pool(), socket.getnameinfo, sockaddr, flags)
 
     def _resolver_pool(self) -> ThreadPool:
-        from ._executor import ThreadPool  # takes a millisecond to import, and many programs need none
-
         # Not the default executor: slow jobs there must not delay a look-up.
         if self._resolver is None:
+            from ._executor import ThreadPool  # takes a millisecond to import, and many programs need none
+
             self._check_closed()
             self._resolver = ThreadPool(_resolve.THREADS, thread_name_prefix="ironloop-resolver")
         return self._resolver
@@ -229,10 +229,10 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
 
     def _default_pool(self) -> ThreadPoolExecutor:
         """The default executor, for `run_in_executor`: made when it is needed first."""
-        from ._executor import ThreadPool
-
         self._check_default_executor()
         if self._default_executor is None:
+            from ._executor import ThreadPool
+
             self._default_executor = ThreadPool(thread_name_prefix="asyncio")
         return self._default_executor
 
