@@ -31,8 +31,11 @@ use crate::py::imports::imports;
 use crate::py::names::name;
 
 const WRITE_ERROR: &str = "Fatal write error on socket transport";
-/// What is held leaves before the end of the callback when it has grown to this.
-const LARGEST_HOLD: usize = 64 * 1024;
+/// What is held leaves before the end of the callback when it has grown to this. The kernel takes 256 KiB in one call in three
+/// fifths of the time that four calls take.
+const LARGEST_HOLD: usize = 256 * 1024;
+/// Of TLS records, which are still in the processor's cache when they leave sooner.
+const LARGEST_HOLD_OF_RECORDS: usize = 64 * 1024;
 /// Callbacks that write once, after one that wrote in pieces, until writes leave at once again.
 const PATIENCE: u8 = 2;
 /// Chunks per system call.
@@ -64,6 +67,8 @@ impl Gather {
 
 /// What can be sent: the user's data, or records of a TLS connection.
 pub trait Outgoing {
+    const LARGEST_HOLD: usize;
+
     fn as_slice(&self) -> &[u8];
 
     /// What must be kept once the first `offset` bytes are sent: a chunk, and where it starts in it.
@@ -71,6 +76,8 @@ pub trait Outgoing {
 }
 
 impl Outgoing for Data<'_, '_> {
+    const LARGEST_HOLD: usize = LARGEST_HOLD;
+
     #[inline]
     fn as_slice(&self) -> &[u8] {
         Data::as_slice(self)
@@ -83,6 +90,8 @@ impl Outgoing for Data<'_, '_> {
 
 /// Memory of TLS records, for as long as nothing of it is queued: it is taken as a whole when a part of it must be kept, unless that would keep far more.
 impl Outgoing for Option<Vec<u8>> {
+    const LARGEST_HOLD: usize = LARGEST_HOLD_OF_RECORDS;
+
     #[inline]
     fn as_slice(&self) -> &[u8] {
         self.as_deref().unwrap_or_default()
@@ -144,13 +153,13 @@ impl Inner {
     }
 
     #[inline]
-    fn write(&mut self, data: &mut impl Outgoing, epoch: Option<u64>, sent: &Count) -> Written {
+    fn write<D: Outgoing>(&mut self, data: &mut D, epoch: Option<u64>, sent: &Count) -> Written {
         let bytes = data.as_slice();
         let length = bytes.len();
         if let Some(refused) = self.check_writable(bytes.is_empty()) {
             return refused;
         }
-        let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch)) && length < LARGEST_HOLD;
+        let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch)) && length < D::LARGEST_HOLD;
         if self.queue.is_empty() && !hold {
             match socket::send(self.registration.fd, bytes) {
                 Ok(count) => {
@@ -167,15 +176,15 @@ impl Inner {
             return Written::Blocked { pause: self.flow.after_push(self.queue.len_bytes()) };
         }
         self.push(data, 0);
-        self.after_hold()
+        self.after_hold(D::LARGEST_HOLD)
     }
 
     /// Something was put into the queue without an attempt to send it.
-    fn after_hold(&mut self) -> Written {
+    fn after_hold(&mut self, largest: usize) -> Written {
         if self.blocked {
             return Written::Blocked { pause: self.flow.after_push(self.queue.len_bytes()) };
         }
-        if self.queue.len_bytes() >= LARGEST_HOLD {
+        if self.queue.len_bytes() >= largest {
             return Written::FlushNow;
         }
         if std::mem::replace(&mut self.held, true) {
@@ -303,7 +312,7 @@ impl StreamTransport {
                     inner.push(piece, 0);
                 }
                 match inner.blocked {
-                    true => inner.after_hold(),
+                    true => inner.after_hold(LARGEST_HOLD),
                     false => Written::FlushNow,
                 }
             }))
