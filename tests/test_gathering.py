@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
+import fcntl
 import socket
 import struct
+import termios
 
 import pytest
 
@@ -46,5 +50,37 @@ def test_an_answer_in_pieces_leaves_in_one_packet(run, pieces, loop_name):
         # The first answer of a connection may be one packet more: the transport learns from it.
         assert ROUNDS <= packets_with_data(peer.transport) <= ROUNDS + 1
         await close_all(client, peer, server)
+
+    run(main)
+
+
+def waiting(sock):
+    """How many bytes can be received (FIONREAD)."""
+    count = array.array("i", [0])
+    fcntl.ioctl(sock, termios.FIONREAD, count)
+    return count[0]
+
+
+@whole_calls
+def test_large_pieces_leave_256_kib_at_a_time(run, loop, loop_name):
+    if loop_name == "asyncio":
+        pytest.skip("CPython's transport sends each piece at once")
+
+    async def main():
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        transport, protocol = await loop.create_connection(Recorder, sock=ours)
+        transport.write(b"in ")
+        transport.write(b"pieces")
+        await asyncio.sleep(0)
+        assert peer.recv(100) == b"in pieces"
+        seen = []
+        for _ in range(4):
+            transport.write(bytes(64 * 1024))
+            seen.append(waiting(peer))
+        assert seen[:3] == [0, 0, 0]
+        assert seen[3] > 0
+        peer.close()
+        await close_all(protocol)
 
     run(main)
