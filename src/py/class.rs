@@ -90,7 +90,37 @@ unsafe extern "C" fn finalize<C: Finalize>(object: *mut ffi::PyObject) {
     });
 }
 
+/// Whether the instance has contents. CPython 3.11 lets go of one for whose `__dict__` there was no memory, and whose contents
+/// are zeroes still; those of a whole one refer to something.
+///
+/// # Safety
+/// An object whose reference count fell to zero, attached.
+unsafe fn is_whole(object: *mut ffi::PyObject) -> bool {
+    if cfg!(not(all(Py_3_11, not(Py_3_12)))) {
+        return true;
+    }
+    let words = object.cast::<usize>();
+    // SAFETY: the object has as many bytes as its class says, which were zeroes in the beginning; they are looked at as bits,
+    // whatever is in them.
+    unsafe {
+        let count = usize::try_from((*ffi::Py_TYPE(object)).tp_basicsize).unwrap_or_default() / size_of::<usize>();
+        (size_of::<ffi::PyObject>() / size_of::<usize>()..count).any(|index| words.add(index).read_volatile() != 0)
+    }
+}
+
 unsafe extern "C" fn dealloc<C: Finalize>(object: *mut ffi::PyObject) {
+    // SAFETY: as this is called by CPython for an object that has just been allocated, and refers to nothing but its class.
+    unsafe {
+        if !is_whole(object) {
+            let class = ffi::Py_TYPE(object);
+            ffi::PyObject_GC_UnTrack(object.cast());
+            if let Some(free) = (*class).tp_free {
+                free(object.cast());
+            }
+            ffi::Py_DECREF(class.cast());
+            return;
+        }
+    }
     // SAFETY: called by CPython when the reference count fell to zero, with the object still tracked and
     // whole, which is what PyObject_CallFinalizerFromDealloc asks for; if it was not resurrected the
     // original deallocator gets it in the same state.

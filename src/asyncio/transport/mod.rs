@@ -11,6 +11,7 @@ pub mod endpoint;
 mod info;
 pub mod input;
 pub mod listener;
+pub mod outgoing;
 pub mod pipe;
 mod read;
 mod start;

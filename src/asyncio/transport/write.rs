@@ -18,24 +18,20 @@ use pyo3::prelude::*;
 use pyo3::Borrowed;
 
 use super::endpoint::{self, call_flow, queue_event, warn_of_write_after_loss, with_pieces};
+use super::outgoing::{Outgoing, LARGEST_HOLD};
 use super::stream::{Inner, StreamTransport};
 use crate::engine;
 use crate::engine::metrics::Count;
 use crate::engine::reactor::Readiness;
 use crate::engine::stream::{DrainedAction, EofAction};
 use crate::engine::sys::socket;
-use crate::py::buffer::{Data, SendChunk};
+use crate::py::buffer::Data;
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::names::name;
 
 const WRITE_ERROR: &str = "Fatal write error on socket transport";
-/// What is held leaves before the end of the callback when it has grown to this. The kernel takes 256 KiB in one call in three
-/// fifths of the time that four calls take.
-const LARGEST_HOLD: usize = 256 * 1024;
-/// Of TLS records, which are still in the processor's cache when they leave sooner.
-const LARGEST_HOLD_OF_RECORDS: usize = 64 * 1024;
 /// Callbacks that write once, after one that wrote in pieces, until writes leave at once again.
 const PATIENCE: u8 = 2;
 /// Chunks per system call.
@@ -62,49 +58,6 @@ impl Gather {
             self.writes = 1;
         }
         self.writes > 1 || self.patience > 0
-    }
-}
-
-/// What can be sent: the user's data, or records of a TLS connection.
-pub trait Outgoing {
-    const LARGEST_HOLD: usize;
-
-    fn as_slice(&self) -> &[u8];
-
-    /// What must be kept once the first `offset` bytes are sent: a chunk, and where it starts in it.
-    fn chunk_from(&mut self, offset: usize) -> (SendChunk, usize);
-}
-
-impl Outgoing for Data<'_, '_> {
-    const LARGEST_HOLD: usize = LARGEST_HOLD;
-
-    #[inline]
-    fn as_slice(&self) -> &[u8] {
-        Data::as_slice(self)
-    }
-
-    fn chunk_from(&mut self, offset: usize) -> (SendChunk, usize) {
-        Data::chunk_from(self, offset)
-    }
-}
-
-/// Memory of TLS records, for as long as nothing of it is queued: it is taken as a whole when a part of it must be kept, unless that would keep far more.
-impl Outgoing for Option<Vec<u8>> {
-    const LARGEST_HOLD: usize = LARGEST_HOLD_OF_RECORDS;
-
-    #[inline]
-    fn as_slice(&self) -> &[u8] {
-        self.as_deref().unwrap_or_default()
-    }
-
-    fn chunk_from(&mut self, offset: usize) -> (SendChunk, usize) {
-        match self {
-            // Memory that is used again and again: what waits in a queue is not to keep that much of it.
-            Some(records) if records.capacity() / 2 > records.len() - offset => {
-                (SendChunk::Owned(records[offset..].into()), 0)
-            }
-            _ => (SendChunk::Grown(self.take().unwrap_or_default()), offset),
-        }
     }
 }
 
