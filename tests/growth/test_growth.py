@@ -53,6 +53,11 @@ def malloced():
 
 
 def counted():
+    """References or blocks in use, without the type cache, which keeps the names of up to 4,096 lookups.
+
+    The name of the exception that a failed child sends is a new string each time, and each may fill another entry.
+    """
+    getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()
     gc.collect()
     return getattr(sys, "gettotalrefcount", sys.getallocatedblocks)()
 
