@@ -358,3 +358,26 @@ def test_a_name_of_none_is_no_name(run, loop):
         coro.close()
 
     run(main)
+
+
+def test_tasks_and_futures_are_of_the_loop_that_was_asked(loop, loop_factory):
+    """Whichever loop runs meanwhile, and if none does."""
+
+    def made():
+        tasks = [loop.create_task(answer()), loop.create_task(answer(), name="named")]
+        return [*tasks, loop.create_future()]
+
+    async def main():
+        return made()
+
+    other = loop_factory()
+    everything = made() + other.run_until_complete(main()) + loop.run_until_complete(main())
+    other.close()
+    assert [one.get_loop() for one in everything] == [loop] * 9
+    tasks = [one for one in everything if isinstance(one, asyncio.Task)]
+    assert [task.get_name() for task in tasks[1::2]] == ["named"] * 3
+    assert loop.run_until_complete(asyncio.wait_for(gathered(tasks), 50)) == [42] * 6
+
+
+async def gathered(tasks):
+    return await asyncio.gather(*tasks)

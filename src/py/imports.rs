@@ -3,6 +3,7 @@
 //! asyncio's own classes and helpers are used as they are, so what depends on the version of Python
 //! (a repr, a log line) is that version's.
 
+use crate::py::c_function::PlainFunction;
 use crate::py::names::name;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -26,6 +27,8 @@ pub struct Imports {
     /// The names of `asyncio.tasks` and `asyncio.futures`, where the classes may have been replaced.
     pub tasks: Py<PyDict>,
     pub futures: Py<PyDict>,
+    /// Since 3.14; before that, whoever asks for the running loop asks for the number of the process, too.
+    pub accelerated: Option<Accelerated>,
     /// `asyncio.BaseEventLoop.create_task`: task factories, debug mode and unusual keywords.
     pub create_task: Py<PyAny>,
     /// `asyncio.BaseEventLoop.run_in_executor`: executors that are not ours.
@@ -59,6 +62,13 @@ pub struct Imports {
     pub report: Py<PyAny>,
 }
 
+/// asyncio's classes in C, which take the loop that runs in their thread if they are given none, and what says which it is.
+pub struct Accelerated {
+    pub task: Py<PyAny>,
+    pub future: Py<PyAny>,
+    pub running_loop: PlainFunction,
+}
+
 static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
 
 /// The imports.
@@ -87,6 +97,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         buffered_protocol: get("BufferedProtocol")?,
         tasks: names("asyncio.tasks")?,
         futures: names("asyncio.futures")?,
+        accelerated: if cfg!(Py_3_14) { accelerated(py) } else { None },
         create_task: asyncio.getattr("BaseEventLoop")?.getattr("create_task")?.unbind(),
         run_in_executor: asyncio.getattr("BaseEventLoop")?.getattr("run_in_executor")?.unbind(),
         convert_future_exc: from("asyncio.futures", "_convert_future_exc")?,
@@ -108,6 +119,16 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         connection_lost: interned("connection_lost"),
         minus_one: (-1_i32).into_pyobject(py)?.into_any().unbind(),
         report: py.import("ironloop._report")?.into_any().unbind(),
+    })
+}
+
+/// `None`: there is no `_asyncio`, or another one.
+fn accelerated(py: Python<'_>) -> Option<Accelerated> {
+    let module = py.import("_asyncio").ok()?;
+    Some(Accelerated {
+        task: module.getattr("Task").ok()?.unbind(),
+        future: module.getattr("Future").ok()?.unbind(),
+        running_loop: PlainFunction::of(module.getattr("_get_running_loop").ok()?)?,
     })
 }
 

@@ -37,12 +37,22 @@ mod cell {
     // the GIL for the whole call, so no two threads are ever in there at once.
     unsafe impl<T: Send> Sync for Guarded<T> {}
 
-    /// Clears the flag also when the closure panics.
-    struct Return<'a>(&'a Cell<usize>);
+    /// The right to use the value, given back when this is dropped, also by a panic.
+    struct Loan<'a, T>(&'a Guarded<T>);
 
-    impl Drop for Return<'_> {
+    impl<T> Loan<'_, T> {
+        #[inline(always)]
+        fn spend<R>(self, body: impl FnOnce(&mut T) -> R) -> R {
+            // SAFETY: the flag was 0, so no other reference to the value exists; it stays 1 until `self` is dropped, after the
+            // last use of this one.
+            body(unsafe { &mut *self.0.value.get() })
+        }
+    }
+
+    impl<T> Drop for Loan<'_, T> {
+        #[inline(always)]
         fn drop(&mut self) {
-            self.0.set(0);
+            self.0.lent.set(0);
         }
     }
 
@@ -56,19 +66,19 @@ mod cell {
         }
 
         #[inline(always)]
-        pub fn try_with<R>(&self, body: impl FnOnce(&mut T) -> R) -> Option<R> {
-            if self.lent.replace(1) != 0 {
-                return None;
-            }
-            let _return = Return(&self.lent);
-            // SAFETY: the flag was 0, so no other reference to the value exists; it stays 1
-            // until `_return` is dropped, after the last use of this reference.
-            Some(body(unsafe { &mut *self.value.get() }))
+        fn lend(&self) -> Option<Loan<'_, T>> {
+            (self.lent.replace(1) == 0).then(|| Loan(self))
         }
 
         #[inline(always)]
+        pub fn try_with<R>(&self, body: impl FnOnce(&mut T) -> R) -> Option<R> {
+            self.lend().map(|loan| loan.spend(body))
+        }
+
+        /// Not by way of `try_with`: a result is large, and would be copied.
+        #[inline(always)]
         pub fn with<R>(&self, _py: Python<'_>, body: impl FnOnce(&mut T) -> R) -> R {
-            self.try_with(body).expect("state is lent to one closure at a time, and closures do not call Python")
+            self.lend().expect("state is lent to one closure at a time, and closures do not call Python").spend(body)
         }
     }
 }

@@ -4,6 +4,7 @@
 //! small safe functions. Code in `crate::asyncio` uses these and PyO3's safe types only.
 
 pub mod buffer;
+pub mod c_function;
 pub mod call;
 pub mod class;
 pub mod completion_api;

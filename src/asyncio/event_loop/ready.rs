@@ -128,18 +128,17 @@ impl Entry {
 
     /// Runs it. Exceptions go to the exception handler. `after` is called when it has run, before anything is let go of.
     ///
+    /// Nothing here takes it as a whole: it is moved in words then, from where it was in the queue.
+    ///
     /// # Errors
     /// `SystemExit`, `KeyboardInterrupt`, and what the exception handler lets through.
-    #[inline]
+    #[inline(always)]
     pub fn run(
         self,
         event_loop: &Bound<'_, LoopCore>,
         after: impl FnOnce(Ran<'_, '_>) -> PyResult<()>,
     ) -> PyResult<()> {
         let py = event_loop.py();
-        if event_loop.get().is_observed() {
-            return self.run_observed(event_loop, after);
-        }
         match self {
             Self::Call { function, argument, context } => {
                 let args = argument.map_or(BoundArgs::None, |argument| BoundArgs::One(argument.into_bound(py)));
@@ -188,7 +187,7 @@ impl Entry {
     }
 
     /// As `run`, and logs what is slow in debug mode, and keeps a trace if asked to.
-    fn run_observed(
+    pub fn run_observed(
         self,
         event_loop: &Bound<'_, LoopCore>,
         after: impl FnOnce(Ran<'_, '_>) -> PyResult<()>,

@@ -13,7 +13,7 @@ use pyo3::Borrowed;
 
 use super::LoopCore;
 use crate::py::call;
-use crate::py::imports::{imports, Imports};
+use crate::py::imports::{imports, Accelerated, Imports};
 use crate::py::method::{add_fast_method, add_plain_method, Arguments, FastMethod, PlainMethod};
 use crate::py::names::name;
 use crate::py::objects;
@@ -46,7 +46,7 @@ impl FastMethod<LoopCore> for CreateTask {
         let imports = imports(py).ok()?;
         let option = match arguments.keyword_names() {
             None => None,
-            Some(_) => Some(only_option(imports, arguments).ok()??).filter(|(_, value)| !value.is_none()),
+            Some(names) => Some(only_option(imports, names, arguments).ok()??).filter(|option| !option.value.is_none()),
         };
         if slf.get().needs_checks() || slf.get().state(py, |state| state.task_factory.is_some()) {
             return None;
@@ -62,26 +62,33 @@ impl FastMethod<LoopCore> for CreateTask {
     }
 }
 
-/// A keyword with its value, as `Task` takes it behind `loop`.
-type TaskOption<'a, 'py> = (&'static Py<PyTuple>, Borrowed<'a, 'py, PyAny>);
+/// A keyword with its value, as `Task` takes it.
+struct TaskOption<'a, 'py> {
+    keyword: Borrowed<'a, 'py, PyTuple>,
+    /// `("loop", keyword)`.
+    behind_loop: &'static Py<PyTuple>,
+    value: Borrowed<'a, 'py, PyAny>,
+}
 
 /// The keyword, if it is the only one and one that may be handed on.
 #[inline]
 fn only_option<'a, 'py>(
     imports: &'static Imports,
+    keyword: Borrowed<'a, 'py, PyTuple>,
     arguments: Arguments<'a, 'py>,
 ) -> PyResult<Option<TaskOption<'a, 'py>>> {
-    let (Some((keyword, value)), 1) = (arguments.keywords().next(), arguments.keyword_values().len()) else {
+    let (Some((name, value)), 1) = (arguments.keywords().next(), arguments.keyword_values().len()) else {
         return Ok(None);
     };
     let py = value.py();
-    Ok(if keyword.is(name!(py, "name")) {
-        Some((&imports.loop_and_name_keywords, value))
-    } else if cfg!(Py_3_14) && keyword.is(name!(py, "eager_start")) {
-        Some((&imports.loop_and_eager_start_keywords, value))
+    let behind_loop = if name.is(name!(py, "name")) {
+        &imports.loop_and_name_keywords
+    } else if cfg!(Py_3_14) && name.is(name!(py, "eager_start")) {
+        &imports.loop_and_eager_start_keywords
     } else {
-        None
-    })
+        return Ok(None);
+    };
+    Ok(Some(TaskOption { keyword, behind_loop, value }))
 }
 
 #[inline]
@@ -93,12 +100,30 @@ fn new_task<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let class = current(&imports.tasks, name!(py, "Task"))?;
+    let knows_loop = knows_loop(imports, event_loop, |accelerated| class.is(&accelerated.task));
     match option {
+        None if knows_loop => call::call1(py, class.as_unbound(), coro.as_unbound()),
         None => call::vectorcall(py, &class, &[coro.as_ptr(), event_loop.as_ptr()], 1, Some(&imports.loop_keyword)),
-        Some((keywords, value)) => {
-            call::vectorcall(py, &class, &[coro.as_ptr(), event_loop.as_ptr(), value.as_ptr()], 1, Some(keywords))
+        Some(TaskOption { keyword, value, .. }) if knows_loop => {
+            call::vectorcall(py, &class, &[coro.as_ptr(), value.as_ptr()], 1, Some(keyword.as_unbound()))
+        }
+        Some(TaskOption { behind_loop, value, .. }) => {
+            call::vectorcall(py, &class, &[coro.as_ptr(), event_loop.as_ptr(), value.as_ptr()], 1, Some(behind_loop))
         }
     }
+}
+
+/// Whether the class is one of asyncio's in C, and would take this loop if it were given none: keywords become a dict.
+#[inline]
+fn knows_loop(
+    imports: &'static Imports,
+    event_loop: Borrowed<'_, '_, LoopCore>,
+    is_class: impl FnOnce(&Accelerated) -> bool,
+) -> bool {
+    let Some(accelerated) = imports.accelerated.as_ref().filter(|accelerated| is_class(accelerated)) else {
+        return false;
+    };
+    accelerated.running_loop.call(event_loop.py()).is_ok_and(|running| running.is(event_loop))
 }
 
 /// What a module calls `name` now: programs replace asyncio's classes there, and asyncio looks each time.
@@ -130,6 +155,9 @@ plain_method!(CreateFuture, c"create_future", c"create_future($self, /)\n--\n\nA
     let py = slf.py();
     let imports = imports(py)?;
     let class = current(&imports.futures, name!(py, "Future"))?;
+    if knows_loop(imports, slf, |accelerated| class.is(&accelerated.future)) {
+        return call::call0(py, class.as_unbound());
+    }
     call::vectorcall(py, &class, &[slf.as_ptr()], 0, Some(&imports.loop_keyword))
 });
 plain_method!(

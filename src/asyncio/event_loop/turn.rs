@@ -213,8 +213,9 @@ impl LoopCore {
             self.poll_and_wait(py, run, next_deadline)?;
             true
         };
-        check_signals(py)?;
         if polled {
+            // Between polls, which are at most a few microseconds apart, Python code looks itself.
+            check_signals(py)?;
             if let Some(start) = trace_from {
                 report::traced(slf, "poll", start, run.events.len())?;
             }
@@ -398,11 +399,23 @@ impl LoopCore {
         let py = slf.py();
         let count = self.state(py, |state| state.ready.len());
         for _ in 0..count {
-            let Some(entry) = self.state(py, |state| state.ready.pop_front()) else { break };
             self.epoch.store(self.epoch.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            if self.is_observed() {
+                self.run_observed(slf, run)?;
+                continue;
+            }
+            let Some(entry) = self.state(py, |state| state.ready.pop_front()) else { break };
             entry.run(slf, |ran| self.after_callback(slf, run, &ran))?;
         }
         Ok(())
+    }
+
+    #[cold]
+    fn run_observed(&self, slf: &Bound<'_, Self>, run: &mut Run) -> PyResult<()> {
+        match self.state(slf.py(), |state| state.ready.pop_front()) {
+            Some(entry) => entry.run_observed(slf, |ran| self.after_callback(slf, run, &ran)),
+            None => Ok(()),
+        }
     }
 
     /// Sends what the callback wrote in several pieces, and times it.

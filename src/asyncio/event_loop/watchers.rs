@@ -278,7 +278,12 @@ impl LoopCore {
                 }
                 continue;
             }
-            super::ready::Entry::Handle(handle).run(slf, |_| Ok(()))?;
+            let entry = super::ready::Entry::Handle(handle);
+            if this.is_observed() {
+                entry.run_observed(slf, |_| Ok(()))?;
+            } else {
+                entry.run(slf, |_| Ok(()))?;
+            }
         }
         Ok(())
     }
