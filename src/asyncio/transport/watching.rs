@@ -8,7 +8,7 @@
 //! By edges, nothing is ever changed again, and the transport remembers what the kernel will not repeat. That a short read was
 //! the last one has to be known then. A read from a Unix socket stops behind descriptors that were sent along, which
 //! only recvmsg(2) tells; by level, the next poll tells that something is left, and recv(2) takes 0.2 us less. Such a
-//! registration is given up as soon as it would report the same thing again and again. It calls no Python code.
+//! registration is given up as soon as it would report the same thing again and again.
 
 use pyo3::prelude::*;
 
