@@ -73,6 +73,23 @@ def test_large_messages_are_not_cut(run, loop):
         run(main)
 
 
+def test_small_and_large_messages_come_whole_whatever_is_asked_for(run, loop, connection):
+    left, right = connection
+
+    async def main():
+        for size in (5, 5, 300_000, 5, 65_536, 65_537, 40_000, *[5] * 6, 300_000):
+            message = bytes(index % 251 for index in range(size))
+            task = await soon(loop.sock_recv(left, 1 << 20))
+            sender = asyncio.ensure_future(loop.sock_sendall(right, message))
+            got = await task
+            while len(got) < size:
+                got += await loop.sock_recv(left, 1 << 20)
+            assert got == message
+            await sender
+
+    run(main)
+
+
 def test_odd_sizes_and_buffers_are_refused_or_answered(run, loop, pair):
     left, right = pair
     right.send(b"data")

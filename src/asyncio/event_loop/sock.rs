@@ -26,6 +26,7 @@ use crate::asyncio::transport::input::ReceiveError;
 use crate::engine;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{Interest, Readiness, Trigger};
+use crate::engine::stream::read_size::{ReadPlan, ReadSize};
 use crate::engine::sys::{file, socket};
 use crate::py::buffer::{bytes_filled_by, Data, WritableBuffer};
 use crate::py::call;
@@ -43,8 +44,12 @@ const LARGEST_COPY: usize = super::SCRATCH_BYTES;
 pub struct WaitedSocket {
     fd: RawFd,
     socket: Py<PyWeakrefReference>,
+    /// A stream socket, rather than one of messages.
+    is_stream: bool,
     /// A short read has taken everything.
     short_reads_are_last: bool,
+    /// What recent reads of a stream suggest.
+    read_size: ReadSize,
     /// Nothing is left to read until the next event.
     drained: bool,
     /// The kernel announced an end or an error, which no other event will: always try.
@@ -83,6 +88,17 @@ impl WaitedSocket {
         }
         Some(woken)
     }
+}
+
+/// What is known of a socket before something is received.
+#[derive(Clone, Copy)]
+struct Outlook {
+    token: Token,
+    /// An attempt would be in vain.
+    nothing_left: bool,
+    is_stream: bool,
+    /// A stream of small messages, which come by way of the loop's buffer.
+    small: bool,
 }
 
 /// What the coroutine shall do.
@@ -144,20 +160,20 @@ impl LoopCore {
         let (Some(fd), Ok(size @ 1..)) = (self.plain_socket(sock)?, size.extract::<usize>()) else {
             return Ok(Attempt::Unusual);
         };
-        if self.waited_socket(sock, fd, |it, _| it.drained && !it.end_announced) == Some(true) {
+        let known = self.outlook(sock, fd);
+        if known.is_some_and(|known| known.nothing_left) {
             return Ok(Attempt::Wait);
         }
-        let most = size.min(LARGEST_COPY);
-        let outcome = if size <= LARGEST_COPY {
-            self.recv_copied(py, fd, most)?
-        } else if socket::is_stream(fd) {
+        let outcome = if size <= LARGEST_COPY || known.is_some_and(|known| known.small) {
+            self.recv_copied(py, fd, size.min(LARGEST_COPY))?
+        } else if known.map_or_else(|| socket::is_stream(fd), |known| known.is_stream) {
             self.recv_in_place(py, fd, size)?
         } else {
             return Ok(Attempt::Unusual);
         };
         match outcome {
-            Ok((data, all)) => {
-                self.note_read(sock, fd, all);
+            Ok((data, offered)) => {
+                self.note_read(py, known, data.len()?, offered);
                 Ok(Attempt::Done(data))
             }
             Err(error) if error.would_block() => Ok(Attempt::Wait),
@@ -165,7 +181,7 @@ impl LoopCore {
         }
     }
 
-    /// By way of the loop's buffer; also says whether more would have found room.
+    /// By way of the loop's buffer; also says how much would have found room.
     ///
     /// The outer error is `MemoryError`; nothing has been received then.
     fn recv_copied<'py>(
@@ -173,12 +189,12 @@ impl LoopCore {
         py: Python<'py>,
         fd: RawFd,
         most: usize,
-    ) -> PyResult<engine::Result<(Bound<'py, PyAny>, bool)>> {
+    ) -> PyResult<engine::Result<(Bound<'py, PyAny>, usize)>> {
         self.received_bytes.make_sure(py)?;
         self.scratch(py, |scratch| {
             let most = most.min(scratch.len());
             match socket::recv_now(fd, &mut scratch[..most]) {
-                Ok(count) => Ok(Ok((self.received_bytes.bytes(py, &scratch[..count])?, (1..most).contains(&count)))),
+                Ok(count) => Ok(Ok((self.received_bytes.bytes(py, &scratch[..count])?, most))),
                 Err(error) => Ok(Err(error)),
             }
         })
@@ -190,16 +206,16 @@ impl LoopCore {
         py: Python<'py>,
         fd: RawFd,
         most: usize,
-    ) -> PyResult<engine::Result<(Bound<'py, PyAny>, bool)>> {
+    ) -> PyResult<engine::Result<(Bound<'py, PyAny>, usize)>> {
         let available = file::bytes_available(fd).unwrap_or_default();
         if available == 0 {
             return self.recv_copied(py, fd, LARGEST_COPY);
         }
-        let received = bytes_filled_by(py, available.min(most), |memory| {
-            socket::recv_now_uninit(fd, memory).map_err(ReceiveError::Kernel)
-        });
+        let most = available.min(most);
+        let received =
+            bytes_filled_by(py, most, |memory| socket::recv_now_uninit(fd, memory).map_err(ReceiveError::Kernel));
         match received {
-            Ok(data) => Ok(Ok((data, false))),
+            Ok(data) => Ok(Ok((data, most))),
             Err(ReceiveError::Kernel(error)) => Ok(Err(error)),
             Err(ReceiveError::Python(error)) => Err(error),
         }
@@ -214,9 +230,10 @@ impl LoopCore {
         let Some(fd) = self.plain_socket(sock)? else { return Ok(Attempt::Unusual) };
         let Ok(mut buffer) = WritableBuffer::new(buffer) else { return Ok(Attempt::Unusual) };
         let offered = buffer.memory().len();
+        let known = self.outlook(sock, fd);
         let outcome = if offered == 0 {
             Ok(0)
-        } else if self.waited_socket(sock, fd, |it, _| it.drained && !it.end_announced) == Some(true) {
+        } else if known.is_some_and(|known| known.nothing_left) {
             Err(engine::Error { operation: "recv", errno: libc::EAGAIN })
         } else {
             socket::recv_now(fd, buffer.memory())
@@ -224,7 +241,7 @@ impl LoopCore {
         buffer.release(py);
         match outcome {
             Ok(count) => {
-                self.note_read(sock, fd, count > 0 && count < offered);
+                self.note_read(py, known, count, offered);
                 Ok(Attempt::Done(count))
             }
             Err(error) if error.would_block() => Ok(Attempt::Wait),
@@ -257,10 +274,24 @@ impl LoopCore {
         }
     }
 
-    fn note_read(&self, sock: &Bound<'_, PyAny>, fd: RawFd, short: bool) {
-        if short {
-            self.waited_socket(sock, fd, |it, _| it.drained = it.short_reads_are_last);
-        }
+    fn outlook(&self, sock: &Bound<'_, PyAny>, fd: RawFd) -> Option<Outlook> {
+        self.waited_socket(sock, fd, |it, token| Outlook {
+            token,
+            nothing_left: it.drained && !it.end_announced,
+            is_stream: it.is_stream,
+            small: it.is_stream && it.read_size.plan() == ReadPlan::Scratch,
+        })
+    }
+
+    /// A read brought `count` bytes of `offered`.
+    fn note_read(&self, py: Python<'_>, known: Option<Outlook>, count: usize, offered: usize) {
+        let Some(known) = known else { return };
+        self.state(py, |state| {
+            if let Some(it) = state.sources.waited_socket_of(known.token) {
+                it.read_size.record(count, offered, 0);
+                it.drained |= it.short_reads_are_last && (1..offered).contains(&count);
+            }
+        });
     }
 
     /// A future that is done when `sock`, of which nothing could be had just now, is worth another attempt.
@@ -290,7 +321,9 @@ impl LoopCore {
             let waited = WaitedSocket {
                 fd,
                 socket: PyWeakrefReference::new(sock)?.unbind(),
+                is_stream: socket::is_stream(fd),
                 short_reads_are_last: socket::short_reads_are_last(fd),
+                read_size: ReadSize::new(),
                 drained: false,
                 end_announced: false,
                 readers: Vec::new(),

@@ -1,6 +1,6 @@
 //! Transports: what connects a descriptor, the reactor and a user's protocol.
 //!
-//! `stream` is the class and the index of its methods; `start`, `read`, `write` and `close` are what
+//! `stream` is the class and the index of its methods; `start`, `watching`, `read`, `write` and `close` are what
 //! happens in its life; `info` is what `get_extra_info` knows, `description` what `repr` says; `listener` accepts;
 //! `tls` lies over a stream.
 
@@ -17,4 +17,5 @@ mod read;
 mod start;
 pub mod stream;
 pub mod tls;
+mod watching;
 mod write;

@@ -1,8 +1,8 @@
 //! Receiving: from the reactor's event to the protocol's callback.
 //!
 //! One read per turn and transport, as asyncio does it: a peer that floods waits for its next turn
-//! like everybody else. The registration is edge-triggered, so `readable` remembers what the kernel
-//! will not say again: after a full read, or an event that announced the end of the stream, the
+//! like everybody else. Where the registration is edge-triggered (`watching`), `readable` remembers what the
+//! kernel will not say again: after a full read, or an event that announced the end of the stream, the
 //! transport queues the next read itself.
 
 use pyo3::exceptions::PyRuntimeError;
@@ -94,7 +94,9 @@ impl StreamTransport {
     /// There is something to read.
     pub fn read_ready(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let Some(plan) = slf.get().inner.with(py, |inner| inner.plan_read(py)) else { return Ok(()) };
+        let Some(plan) = slf.get().inner.with(py, |inner| inner.plan_read(py)) else {
+            return Self::watch_edges(slf);
+        };
         match plan.kind {
             ProtocolKind::Streaming => Self::receive_bytes(slf, &plan),
             ProtocolKind::Reader => Self::receive_into_reader(slf, &plan),
@@ -217,7 +219,7 @@ impl StreamTransport {
         let more = slf.get().inner.with(slf.py(), |inner| {
             inner.read_size.record(count, offer.capacity, offer.known_left(count));
             inner.readable = offer.leaves_more(count) || inner.end_announced;
-            inner.readable
+            inner.readable && !inner.by_level
         });
         if more {
             Self::read_again(slf);
@@ -272,15 +274,6 @@ impl StreamTransport {
 }
 
 impl Inner {
-    fn source(&self) -> StreamSource {
-        let fd = self.registration.fd;
-        if self.is_tcp {
-            StreamSource::plain(fd)
-        } else {
-            StreamSource::with_control_data(fd)
-        }
-    }
-
     /// `None`: nobody wants data now; `readable` keeps the event.
     fn plan_read(&self, py: Python<'_>) -> Option<Plan> {
         if !self.started || !self.life.is_reading() || self.life.is_lost() || self.life.is_at_end() {

@@ -61,6 +61,7 @@ impl StreamTransport {
             end_announced: false,
             // Nagle's algorithm costs latency; only TCP knows it.
             is_tcp: socket::set_nodelay(parts.fd).is_ok(),
+            by_level: false,
             reads_on: false,
             writes_on: false,
             blocked: false,

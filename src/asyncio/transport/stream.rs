@@ -28,7 +28,6 @@ use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::protocol::ProtocolKind;
-use crate::engine::reactor::{Interest, Readiness, Trigger};
 use crate::engine::stream::flow::FlowControl;
 use crate::engine::stream::read_size::ReadSize;
 use crate::engine::stream::write_queue::WriteQueue;
@@ -64,6 +63,8 @@ pub struct Inner {
     /// The kernel announced the end of the stream (or an error): read until it shows.
     pub end_announced: bool,
     pub is_tcp: bool,
+    /// What is left behind a read is told by the next poll (`watching`).
+    pub by_level: bool,
     /// An event of its own is queued, to read or write on in the next turn; the kernel's add no turn of theirs.
     pub reads_on: bool,
     pub writes_on: bool,
@@ -79,22 +80,6 @@ pub struct Inner {
     pub info: Info,
 }
 
-impl Inner {
-    /// An event came: whether to read and whether to write now.
-    fn take_note(&mut self, readiness: Readiness) -> (bool, bool) {
-        if readiness.is_own() {
-            let (read, write) = (readiness.readable(), readiness.writable());
-            self.reads_on &= !read;
-            self.writes_on &= !write;
-            return (read, write && self.blocked);
-        }
-        let read = readiness.readable();
-        self.readable |= read;
-        self.end_announced |= readiness.read_closed();
-        (read && !self.reads_on, readiness.writable() && self.blocked && !self.writes_on)
-    }
-}
-
 /// See the module's documentation.
 #[pyclass(frozen, weakref, dict, module = "ironloop._native")]
 pub struct StreamTransport {
@@ -103,38 +88,6 @@ pub struct StreamTransport {
 }
 
 impl StreamTransport {
-    /// Registers the descriptor with the reactor, once, for both directions.
-    pub fn ensure_registered(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let Some(fd) = this.inner.with(py, |inner| inner.registration.token.is_none().then_some(inner.registration.fd))
-        else {
-            return Ok(());
-        };
-        let source = Self::source(slf);
-        let interest = Interest::READ | Interest::WRITE;
-        let token = this.event_loop.get().register(py, fd, source, interest, Trigger::Edge)?;
-        this.inner.with(py, |inner| {
-            inner.registration.token = Some(token);
-            // Events of an earlier registration find nobody.
-            (inner.reads_on, inner.writes_on) = (false, false);
-        });
-        Ok(())
-    }
-
-    /// The reactor's event: read what there is, then go on writing.
-    pub fn on_event(slf: &Bound<'_, Self>, readiness: Readiness) -> PyResult<()> {
-        let (read, write) = slf.get().inner.with(slf.py(), |inner| inner.take_note(readiness));
-        if read {
-            Self::read_ready(slf)?;
-        }
-        if write {
-            slf.get().insist_on_context(slf.py());
-            Self::write_ready(slf)?;
-        }
-        Ok(())
-    }
-
     /// What is written from now on is dropped.
     pub fn is_lost(&self, py: Python<'_>) -> bool {
         self.inner.with(py, |inner| inner.life.is_lost())

