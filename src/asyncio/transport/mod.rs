@@ -17,4 +17,4 @@ mod read;
 mod start;
 pub mod stream;
 pub mod tls;
-mod write;
+pub mod write;
