@@ -275,7 +275,7 @@ impl Inner {
     fn source(&self) -> StreamSource {
         let fd = self.registration.fd;
         if self.is_tcp {
-            StreamSource::plain(fd)
+            StreamSource::tcp(fd)
         } else {
             StreamSource::with_control_data(fd)
         }

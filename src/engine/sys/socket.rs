@@ -44,27 +44,50 @@ pub fn recv_now(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
 
 /// As `recv_now`; the first bytes of `buffer`, as many as are returned, are initialised.
 pub fn recv_now_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
+    recv_with(fd, buffer, libc::MSG_DONTWAIT)
+}
+
+/// As `recv_now_uninit`, of a socket that does not block.
+#[inline]
+fn recv_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> Result<usize> {
+    recv_with(fd, buffer, 0)
+}
+
+#[inline]
+fn recv_with(fd: RawFd, buffer: &mut [MaybeUninit<u8>], flags: libc::c_int) -> Result<usize> {
     let length = faults::length("recv", fd, buffer.len());
     // SAFETY: the buffer is valid for writes of its length, and `length` is not larger.
-    attempt("recv", fd, || unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), length, libc::MSG_DONTWAIT) })
+    attempt("recv", fd, || unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), length, flags) })
 }
 
 /// A descriptor that a stream of bytes comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamSource {
     fd: RawFd,
-    short_reads_are_last: bool,
+    kind: SourceKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SourceKind {
+    Pipe,
+    Tcp,
+    WithControlData,
 }
 
 impl StreamSource {
-    /// A pipe, or a TCP socket: a read that leaves room has taken everything.
-    pub const fn plain(fd: RawFd) -> Self {
-        Self { fd, short_reads_are_last: true }
+    /// A pipe: a read that leaves room has taken everything.
+    pub const fn pipe(fd: RawFd) -> Self {
+        Self { fd, kind: SourceKind::Pipe }
+    }
+
+    /// A TCP socket, of which the same is true. recv(2) takes 50 to 100 ns less than read(2), which goes through the file.
+    pub const fn tcp(fd: RawFd) -> Self {
+        Self { fd, kind: SourceKind::Tcp }
     }
 
     /// A socket of another family. The reads of Unix sockets stop behind descriptors that were sent along, unix(7).
     pub const fn with_control_data(fd: RawFd) -> Self {
-        Self { fd, short_reads_are_last: false }
+        Self { fd, kind: SourceKind::WithControlData }
     }
 
     pub const fn fd(self) -> RawFd {
@@ -81,10 +104,10 @@ impl StreamSource {
     /// As `read`; the first bytes of `memory`, as many as are returned, are initialised.
     #[inline(always)]
     pub fn read_uninit(self, memory: &mut [MaybeUninit<u8>]) -> Result<(usize, bool)> {
-        if self.short_reads_are_last {
-            file::read_uninit(self.fd, memory).map(|count| (count, false))
-        } else {
-            read_with_control_data(self.fd, memory)
+        match self.kind {
+            SourceKind::Pipe => file::read_uninit(self.fd, memory).map(|count| (count, false)),
+            SourceKind::Tcp => recv_uninit(self.fd, memory).map(|count| (count, false)),
+            SourceKind::WithControlData => read_with_control_data(self.fd, memory),
         }
     }
 }

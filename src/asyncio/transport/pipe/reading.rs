@@ -139,7 +139,7 @@ impl ReadPipeTransport {
         });
         let Some((fd, size, context, protocol)) = plan else { return Ok(None) };
         let (received, offer) =
-            match input::receive(py, this.event_loop.get(), StreamSource::plain(fd), size, LARGEST_READ) {
+            match input::receive(py, this.event_loop.get(), StreamSource::pipe(fd), size, LARGEST_READ) {
                 Ok(received) => received,
                 Err(error) => return endpoint::fatal_error(slf, error, false, READ_ERROR).map(|()| None),
             };
