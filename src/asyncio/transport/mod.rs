@@ -18,4 +18,4 @@ mod start;
 pub mod stream;
 pub mod tls;
 mod watching;
-mod write;
+pub mod write;

@@ -1,20 +1,15 @@
 //! What transports send: the user's data, or records of a TLS connection.
 //!
-//! Both are sent as they are, and only what the socket has no room for is kept. How much may be held back for the end
-//! of the callback differs.
+//! Both are sent as they are, and only what the socket has no room for is kept.
 
 use crate::py::buffer::{Data, SendChunk};
 
 /// What is held leaves before the end of the callback when it has grown to this. The kernel takes 256 KiB in one call in three
 /// fifths of the time that four calls take.
 pub const LARGEST_HOLD: usize = 256 * 1024;
-/// Of TLS records, which are still in the processor's cache when they leave sooner.
-const LARGEST_HOLD_OF_RECORDS: usize = 64 * 1024;
 
 /// What can be sent: the user's data, or records of a TLS connection.
 pub trait Outgoing {
-    const LARGEST_HOLD: usize;
-
     fn as_slice(&self) -> &[u8];
 
     /// What must be kept once the first `offset` bytes are sent: a chunk, and where it starts in it.
@@ -22,8 +17,6 @@ pub trait Outgoing {
 }
 
 impl Outgoing for Data<'_, '_> {
-    const LARGEST_HOLD: usize = LARGEST_HOLD;
-
     #[inline]
     fn as_slice(&self) -> &[u8] {
         Data::as_slice(self)
@@ -36,8 +29,6 @@ impl Outgoing for Data<'_, '_> {
 
 /// Memory of TLS records, for as long as nothing of it is queued: it is taken as a whole when a part of it must be kept, unless that would keep far more.
 impl Outgoing for Option<Vec<u8>> {
-    const LARGEST_HOLD: usize = LARGEST_HOLD_OF_RECORDS;
-
     #[inline]
     fn as_slice(&self) -> &[u8] {
         self.as_deref().unwrap_or_default()

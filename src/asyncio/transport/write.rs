@@ -12,6 +12,7 @@
 //! what is held leave first.
 
 use std::io::IoSlice;
+use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -20,6 +21,8 @@ use pyo3::Borrowed;
 use super::endpoint::{self, call_flow, queue_event, warn_of_write_after_loss, with_pieces};
 use super::outgoing::{Outgoing, LARGEST_HOLD};
 use super::stream::{Inner, StreamTransport};
+use super::tls::connection::TlsConnection;
+use crate::asyncio::protocol::ProtocolKind;
 use crate::engine;
 use crate::engine::metrics::Count;
 use crate::engine::reactor::Readiness;
@@ -49,7 +52,7 @@ pub struct Gather {
 
 impl Gather {
     /// Takes note of a write in callback number `epoch`; true: hold it until the callback's end.
-    fn note_write(&mut self, epoch: u64) -> bool {
+    pub fn note_write(&mut self, epoch: u64) -> bool {
         if self.epoch == epoch {
             self.writes += 1;
         } else {
@@ -60,6 +63,9 @@ impl Gather {
         self.writes > 1 || self.patience > 0
     }
 }
+
+/// How bytes are sent: `socket::send`, or `send_part`.
+type Send = fn(RawFd, &[u8]) -> engine::Result<usize>;
 
 /// What `write` has to do once nothing is borrowed any more.
 enum Written {
@@ -106,15 +112,15 @@ impl Inner {
     }
 
     #[inline]
-    fn write<D: Outgoing>(&mut self, data: &mut D, epoch: Option<u64>, sent: &Count) -> Written {
+    fn write(&mut self, data: &mut impl Outgoing, epoch: Option<u64>, send: Send, sent: &Count) -> Written {
         let bytes = data.as_slice();
         let length = bytes.len();
         if let Some(refused) = self.check_writable(bytes.is_empty()) {
             return refused;
         }
-        let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch)) && length < D::LARGEST_HOLD;
+        let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch)) && length < LARGEST_HOLD;
         if self.queue.is_empty() && !hold {
-            match socket::send(self.registration.fd, bytes) {
+            match send(self.registration.fd, bytes) {
                 Ok(count) => {
                     sent.add(count as u64);
                     if count == length {
@@ -129,15 +135,15 @@ impl Inner {
             return Written::Blocked { pause: self.flow.after_push(self.queue.len_bytes()) };
         }
         self.push(data, 0);
-        self.after_hold(D::LARGEST_HOLD)
+        self.after_hold()
     }
 
     /// Something was put into the queue without an attempt to send it.
-    fn after_hold(&mut self, largest: usize) -> Written {
+    fn after_hold(&mut self) -> Written {
         if self.blocked {
             return Written::Blocked { pause: self.flow.after_push(self.queue.len_bytes()) };
         }
-        if self.queue.len_bytes() >= largest {
+        if self.queue.len_bytes() >= LARGEST_HOLD {
             return Written::FlushNow;
         }
         if std::mem::replace(&mut self.held, true) {
@@ -150,6 +156,12 @@ impl Inner {
     fn push(&mut self, data: &mut impl Outgoing, offset: usize) {
         let (chunk, start) = data.chunk_from(offset);
         self.queue.push_from(chunk, start);
+    }
+
+    /// The TLS connection whose records may be held, if something is.
+    fn tls_above(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let protocol = self.protocol.as_ref().filter(|_| self.held && self.kind == ProtocolKind::Tls);
+        protocol.map(|protocol| protocol.clone_ref(py))
     }
 
     fn send_queued(&mut self, sent: &Count) -> Sent {
@@ -199,21 +211,35 @@ impl StreamTransport {
         let event_loop = this.event_loop.get();
         // Outside of the loop's callbacks nobody would flush what is held.
         let epoch = event_loop.runs_here().then(|| event_loop.epoch());
-        let written = this.inner.with(py, |inner| inner.write(&mut data, epoch, &event_loop.metrics.bytes_sent));
+        let written =
+            this.inner.with(py, |inner| inner.write(&mut data, epoch, socket::send, &event_loop.metrics.bytes_sent));
         match written {
             Written::Done => Ok(()),
             other => Self::after_write(slf, other, "write()", "write"),
         }
     }
 
-    /// Sends TLS records as `write` would; `portion`: of a write that goes on, so nothing is learned from it.
+    /// Sends TLS records; `portion`: more of them follow at once.
     pub fn write_records(slf: &Bound<'_, Self>, records: &mut impl Outgoing, portion: bool) -> PyResult<()> {
+        let this = slf.get();
+        let sent = &this.event_loop.get().metrics.bytes_sent;
+        let send = if portion { socket::send_part } else { socket::send };
+        let written = this.inner.with(slf.py(), |inner| inner.write(records, None, send, sent));
+        Self::after_write(slf, written, "write()", "write")
+    }
+
+    /// Has `flush` send the records of the TLS connection above at the end of the callback. False: they are to be sent now.
+    pub fn flush_records_later(slf: &Bound<'_, Self>) -> bool {
         let py = slf.py();
         let this = slf.get();
-        let event_loop = this.event_loop.get();
-        let epoch = (!portion && event_loop.runs_here()).then(|| event_loop.epoch());
-        let written = this.inner.with(py, |inner| inner.write(records, epoch, &event_loop.metrics.bytes_sent));
-        Self::after_write(slf, written, "write()", "write")
+        let (held, blocked) = this.inner.with(py, |inner| (inner.held, inner.blocked));
+        // What is held in a forked child is the parent's, see `flush`.
+        if held || blocked || this.event_loop.get().is_inherited(py) {
+            return held;
+        }
+        this.inner.with(py, |inner| inner.held = true);
+        this.event_loop.get().flush_later(py, slf.clone().unbind());
+        true
     }
 
     #[inline(never)]
@@ -266,7 +292,7 @@ impl StreamTransport {
                     inner.push(piece, 0);
                 }
                 match inner.blocked {
-                    true => inner.after_hold(LARGEST_HOLD),
+                    true => inner.after_hold(),
                     false => Written::FlushNow,
                 }
             }))
@@ -279,19 +305,21 @@ impl StreamTransport {
     /// Sends what is held, if anything is.
     pub fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let held = slf.get().inner.with(py, |inner| inner.held);
+        let (held, above) = slf.get().inner.with(py, |inner| (inner.held, inner.tls_above(py)));
         if !held {
             return Ok(());
         }
+        let above = above.as_ref().map(|above| above.bind(py).cast::<TlsConnection>()).transpose()?;
         if slf.get().event_loop.get().is_inherited(py) {
             // The fork has come in between; the parent sends it.
             let _parents = slf.get().inner.with(py, |inner| {
                 inner.held = false;
                 std::mem::take(&mut inner.queue)
             });
-            return Ok(());
+            return above.map_or(Ok(()), TlsConnection::drop_records);
         }
-        Self::flush_now(slf)
+        Self::flush_now(slf)?;
+        above.map_or(Ok(()), TlsConnection::flush_records)
     }
 
     fn flush_now(slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -16,9 +16,23 @@ const MOST_PARTS: usize = 1024;
 /// Sends a prefix of `data` and says how long it was. A closed peer is EPIPE, never SIGPIPE.
 #[inline]
 pub fn send(fd: RawFd, data: &[u8]) -> Result<usize> {
+    send_with(fd, data, 0)
+}
+
+/// As `send`, of data that is followed by more at once: what does not fill a segment waits for that.
+pub fn send_part(fd: RawFd, data: &[u8]) -> Result<usize> {
+    #[cfg(target_os = "linux")]
+    const MORE: libc::c_int = libc::MSG_MORE;
+    #[cfg(not(target_os = "linux"))]
+    const MORE: libc::c_int = 0;
+    send_with(fd, data, MORE)
+}
+
+#[inline]
+fn send_with(fd: RawFd, data: &[u8], flags: libc::c_int) -> Result<usize> {
     let length = faults::length("send", fd, data.len());
     // SAFETY: the data is valid for reads of its length, and `length` is not larger.
-    attempt("send", fd, || unsafe { libc::send(fd, data.as_ptr().cast(), length, libc::MSG_NOSIGNAL) })
+    attempt("send", fd, || unsafe { libc::send(fd, data.as_ptr().cast(), length, libc::MSG_NOSIGNAL | flags) })
 }
 
 /// Receives up to `buffer.len()` bytes, also on a socket that would block; 0 is the end of the stream.

@@ -10,8 +10,8 @@ use crate::py::buffer::Scratch;
 const CIPHERTEXT_BYTES: usize = 128 * 1024;
 /// Small plaintexts are decrypted here, larger ones straight into `bytes` of their own.
 pub const PLAINTEXT_BYTES: usize = 48 * 1024;
-/// An output buffer that has grown beyond this is not kept.
-const LARGEST_OUTPUT: usize = 512 * 1024;
+/// An output buffer that has grown beyond this is not kept: twice what is held of records, which is what a vector grows to.
+const LARGEST_OUTPUT: usize = 1024 * 1024;
 
 /// See the module's documentation.
 #[derive(Default)]

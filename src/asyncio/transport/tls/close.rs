@@ -6,10 +6,9 @@
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
-use super::connection::{Inner, Lower, TlsConnection};
+use super::connection::{Inner, TlsConnection};
 use super::layer::names;
 use crate::asyncio::event_loop::{report, LoopCore};
-use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::sys::process;
 use crate::engine::tls::record_layer::{RecordLayer, Step};
 use crate::engine::tls::CloseAction;
@@ -157,10 +156,7 @@ impl TlsConnection {
     /// The alert that says why the connection ends. CPython makes it and drops it, so its peers see a reset.
     fn send_last_words(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::send_records(slf, false)?;
-        match slf.get().lower(slf.py()) {
-            Some(Lower::Native(transport)) => StreamTransport::flush(transport.bind(slf.py())),
-            _ => Ok(()),
-        }
+        Self::flush(slf)
     }
 
     /// The transport below is lost, for whatever reason.

@@ -16,6 +16,7 @@ use super::transport::TlsTransport;
 use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::protocol::ProtocolKind;
 use crate::asyncio::transport::stream::StreamTransport;
+use crate::asyncio::transport::write::Gather;
 use crate::engine::stream::write_queue::WriteQueue;
 use crate::engine::sys::process;
 use crate::engine::tls::flow::{Marks, READ_HIGH, WRITE_HIGH};
@@ -66,6 +67,7 @@ pub struct Inner {
     pub waiter: Option<Py<PyAny>>,
     /// Plaintext that cannot be encrypted yet.
     pub backlog: WriteQueue<SendChunk>,
+    pub gather: Gather,
     /// Told to the protocol: `pause_writing`, by what is encrypted or queued and not yet given to the transport below.
     pub write_marks: Marks,
     /// Told to the transport below: `pause_reading`, by the ciphertext that nobody wants yet.
@@ -149,6 +151,7 @@ impl TlsConnection {
             transport: None,
             waiter: settings.waiter.filter(|waiter| !waiter.is_none()).map(Bound::unbind),
             backlog: WriteQueue::new(),
+            gather: Gather::default(),
             write_marks: Marks::new(WRITE_HIGH),
             read_marks: Marks::new(READ_HIGH),
             lower_full: false,

@@ -158,8 +158,9 @@ impl TlsTransport {
     }
 
     /// Bytes that were written and not yet given to the transport below.
-    fn get_write_buffer_size(&self, py: Python<'_>) -> usize {
-        self.connection.get().write_buffer_size(py)
+    fn get_write_buffer_size(&self, py: Python<'_>) -> PyResult<usize> {
+        TlsConnection::flush(self.connection.bind(py))?;
+        Ok(self.connection.get().write_buffer_size(py))
     }
 
     /// (low, high) water marks, in bytes.
@@ -173,6 +174,7 @@ impl TlsTransport {
     /// Raises ValueError unless high >= low >= 0.
     #[pyo3(signature = (high=None, low=None))]
     fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
+        TlsConnection::flush(slf.get().connection.bind(slf.py()))?;
         Self::set_marks(slf, |inner| &mut inner.write_marks, high, low)?;
         TlsConnection::control_writing(slf.get().connection.bind(slf.py()))
     }
