@@ -64,9 +64,6 @@ impl Gather {
     }
 }
 
-/// How bytes are sent: `socket::send`, or `send_part`.
-type Send = fn(RawFd, &[u8]) -> engine::Result<usize>;
-
 /// What `write` has to do once nothing is borrowed any more.
 enum Written {
     Done,
@@ -111,8 +108,15 @@ impl Inner {
         None
     }
 
+    /// `send`: as `socket::send`, or `send_part`.
     #[inline]
-    fn write(&mut self, data: &mut impl Outgoing, epoch: Option<u64>, send: Send, sent: &Count) -> Written {
+    fn write(
+        &mut self,
+        data: &mut impl Outgoing,
+        epoch: Option<u64>,
+        send: impl Fn(RawFd, &[u8]) -> engine::Result<usize>,
+        sent: &Count,
+    ) -> Written {
         let bytes = data.as_slice();
         let length = bytes.len();
         if let Some(refused) = self.check_writable(bytes.is_empty()) {
@@ -223,7 +227,7 @@ impl StreamTransport {
     pub fn write_records(slf: &Bound<'_, Self>, records: &mut impl Outgoing, portion: bool) -> PyResult<()> {
         let this = slf.get();
         let sent = &this.event_loop.get().metrics.bytes_sent;
-        let send = if portion { socket::send_part } else { socket::send };
+        let send = |fd, data: &[u8]| if portion { socket::send_part(fd, data) } else { socket::send(fd, data) };
         let written = this.inner.with(slf.py(), |inner| inner.write(records, None, send, sent));
         Self::after_write(slf, written, "write()", "write")
     }
