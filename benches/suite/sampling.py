@@ -86,7 +86,9 @@ def command_of_server(row: Row, loop: str, seconds: float, tls: tools.TlsTools) 
         )
         return on_core(CORE, [*program, *tls.certificate(str(row.argument))])
     if loop == REFERENCE:
-        return on_core(CORE, [tools.client(), "serve", row.reference, str(row.size)])
+        # A loop that looks for events before it blocks is compared with a server that does so, too.
+        spin_us = 50 if row.connections == 1 else 0
+        return on_core(CORE, [tools.client(), "serve", row.reference, str(row.size), str(spin_us)])
     return [sys.executable, "-m", "suite.child", row.name, loop, str(seconds)]
 
 

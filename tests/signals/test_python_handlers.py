@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import threading
 
@@ -24,8 +23,8 @@ def python_handler():
 
 @contextlib.contextmanager
 def signal_soon():
-    """SIGUSR1 comes from a thread, soon: most often once the loop sleeps."""
-    timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1))
+    """The main thread gets SIGUSR1 from another one, soon: most often once the loop sleeps."""
+    timer = threading.Timer(0.02, signal.pthread_kill, (threading.main_thread().ident, signal.SIGUSR1))
     timer.start()
     yield
     timer.join()

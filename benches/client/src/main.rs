@@ -7,7 +7,9 @@
 //!   ironloop-bench-client churn HOST:PORT CONNECTIONS WARMUP_S MEASURE_S               connect, one byte, close
 //!   ironloop-bench-client drain|fill HOST:PORT WARMUP_S MEASURE_S                      one stream each way, MiB
 //!   ironloop-bench-client hold HOST:PORT CONNECTIONS               one byte each, then idle until its input ends
-//!   ironloop-bench-client serve tcp|unix|udp|http SIZE             prints its port or path, answers until killed
+//!   ironloop-bench-client serve tcp|unix SIZE SPIN_US              prints its port or path, answers until killed; looks for
+//!                                                                  events for so long before it blocks
+//!   ironloop-bench-client serve udp|http SIZE                      the same, blocks
 //! ```
 //!
 //! An address that starts with a slash is the path of a Unix socket. `load` keeps DEPTH requests of SIZE bytes
@@ -21,6 +23,8 @@ mod datagram;
 mod http;
 mod measurement;
 mod stream;
+
+use std::time::{Duration, Instant};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,7 +41,7 @@ fn main() {
         "fill" => bulk::fill(text(1), number(2), number(3)),
         "serve" if text(1) == "http" => http::serve(),
         "serve" if text(1) == "udp" => datagram::serve(number(2) as usize),
-        "serve" => stream::serve(text(1) == "unix", number(2) as usize),
+        "serve" => stream::serve(text(1) == "unix", number(2) as usize, Duration::from_micros(number(3) as u64)),
         _ => panic!("usage: see the head of benches/client/src/main.rs"),
     }
 }
@@ -59,6 +63,20 @@ impl Epoll {
     fn wait(&self, events: &mut [libc::epoll_event], timeout_ms: i32) -> usize {
         let count = unsafe { libc::epoll_wait(self.0, events.as_mut_ptr(), events.len() as i32, timeout_ms) };
         usize::try_from(count).unwrap_or(0)
+    }
+
+    /// Asks for events again and again for some time, and blocks after that.
+    fn spin_and_wait(&self, events: &mut [libc::epoll_event], spin: Duration) -> usize {
+        if !spin.is_zero() {
+            let start = Instant::now();
+            while start.elapsed() < spin {
+                let count = self.wait(events, 0);
+                if count > 0 {
+                    return count;
+                }
+            }
+        }
+        self.wait(events, -1)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::measurement::Measurement;
 use crate::{pattern, would_block, Epoll};
@@ -155,15 +155,15 @@ fn listen(unix: bool, epoll: &Epoll) -> Accept {
     }
 }
 
-/// The limit: a level-triggered echo server with one recv and one send per message.
-pub fn serve(unix: bool, size: usize) {
+/// The limit: an echo server with one recv and one send per message.
+pub fn serve(unix: bool, size: usize, spin: Duration) {
     let epoll = Epoll::new();
     let accept = listen(unix, &epoll);
     let mut streams: Vec<Option<Served>> = Vec::new();
     let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 512];
     let mut buffer = vec![0u8; size.max(256 * 1024)];
     loop {
-        let count = epoll.wait(&mut events, -1);
+        let count = epoll.spin_and_wait(&mut events, spin);
         for event in &events[..count] {
             if event.u64 == u64::MAX {
                 if let Ok(stream) = accept() {

@@ -35,14 +35,14 @@ use crate::py::thread_end::StayHere;
 /// A loop that is busy with callbacks polls in each of its first turns, and then at this interval: a
 /// poll costs more than a callback. The price is that an event may be seen so much later.
 const BUSY_POLL_INTERVAL: Duration = Duration::from_micros(8);
-/// While events keep coming they are looked for in each turn of this number, too, so that none waits for much longer than
-/// half a microsecond: it costs short callbacks a quarter of their rate.
-const EAGER_TURNS: u32 = 4;
-/// Events keep coming as long as the last one was seen so long ago at the most.
+/// Events keep coming as long as the last one was seen so long ago at the most: they are looked for in each turn then, as
+/// other loops do always. It costs short callbacks half of their rate.
 const EAGER_FOR: Duration = Duration::from_millis(10);
 /// How many turns in a row must have had callbacks, and no events, before polls are spaced out. Programs that let
 /// I/O happen by a few `sleep(0)` never get there.
 const BUSY_TURNS: u32 = 32;
+/// Room for so many entries stays with the ready queue of a loop that has nothing to do: 128 KiB.
+const KEPT_ENTRIES: usize = 4096;
 /// What takes less than this is never slow, whatever `slow_callback_duration` is.
 const PERHAPS_SLOW: Duration = Duration::from_millis(1);
 
@@ -70,8 +70,8 @@ struct Run {
     last_poll: u64,
     /// When a poll last brought events.
     last_events: u64,
-    /// A busy loop polls after so many turns, however short they are.
-    patience: u32,
+    /// Events keep coming.
+    eager: bool,
     /// The last poll brought events, and what they have led to comes before the next one: a task that such an event has
     /// woken costs no poll of its own.
     fresh: bool,
@@ -108,7 +108,7 @@ impl Run {
             busy_turns: 0,
             last_poll: 0,
             last_events: 0,
-            patience: u32::MAX,
+            eager: false,
             fresh: false,
             spin: Spin::new(),
             recent: Recent::new(),
@@ -304,27 +304,25 @@ impl LoopCore {
             return Ok(false);
         }
         run.busy_turns = run.busy_turns.saturating_add(1);
-        if run.busy_turns > BUSY_TURNS && !stopping {
+        if run.busy_turns > BUSY_TURNS && !run.eager && !stopping {
             // The time is what the last timed callback says. Since then there were at most a few short ones.
             let now = run.pace.last_look();
-            if run.turns < run.patience {
-                if now == run.short_until {
-                    return Ok(false);
-                }
-                if now.saturating_sub(run.last_poll) < run.in_ticks.busy_poll_interval {
-                    // They are counted together, before the next poll, and apart from the last turn, which may be long.
-                    (run.short_turns, run.short_until) = (run.turns, now);
-                    return Ok(false);
-                }
+            if now == run.short_until {
+                return Ok(false);
+            }
+            if now.saturating_sub(run.last_poll) < run.in_ticks.busy_poll_interval {
+                // They are counted together, before the next poll, and apart from the last turn, which may be long.
+                (run.short_turns, run.short_until) = (run.turns, now);
+                return Ok(false);
             }
         }
         run.last_poll = self.end_of_turns(run);
         let outcome = run.reactor.wait(&mut run.events, Some(0));
         let now = self.poll_is_over(run);
         if !run.events.is_empty() {
-            (run.last_events, run.patience) = (now, EAGER_TURNS);
+            (run.last_events, run.eager) = (now, true);
         } else if now.saturating_sub(run.last_events) > run.in_ticks.eager_for {
-            run.patience = u32::MAX;
+            run.eager = false;
         }
         finish_poll(py, run, outcome).map(|()| true)
     }
@@ -341,6 +339,11 @@ impl LoopCore {
             return finish_poll(py, run, outcome);
         }
         run.pace.rest();
+        self.state(py, |state| {
+            if state.ready.capacity() > KEPT_ENTRIES {
+                state.ready.shrink_to(KEPT_ENTRIES);
+            }
+        });
         let bulk = run.bulk.is_taken_in(self.metrics.bytes_received.get(), self.metrics.bytes_sent.get());
         let wait = run.choose(limit, timeout, bulk);
         let (reactor, events) = (&*run.reactor, &mut run.events);

@@ -21,7 +21,6 @@ use crate::engine::sys::process;
 use crate::engine::tls::flow::{Marks, READ_HIGH, WRITE_HIGH};
 use crate::engine::tls::TlsCore;
 use crate::py::buffer::SendChunk;
-use crate::py::class::new_with_dict;
 use crate::py::imports::imports;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::names::name;
@@ -97,7 +96,7 @@ pub struct Settings<'py> {
 }
 
 /// See the module's documentation.
-#[pyclass(frozen, weakref, dict, module = "ironloop._native")]
+#[pyclass(frozen, weakref, module = "ironloop._native")]
 pub struct TlsConnection {
     pub event_loop: Py<LoopCore>,
     pub layer: Layer,
@@ -158,7 +157,7 @@ impl TlsConnection {
             handshake_started: None,
             extra: None,
         };
-        let connection = new_with_dict(
+        let connection = Bound::new(
             py,
             Self {
                 event_loop: event_loop.clone().unbind(),
