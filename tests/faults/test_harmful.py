@@ -104,7 +104,7 @@ def test_who_cannot_receive_is_lost_once_and_nobody_else(run, loop, faults, kind
         ours, peer = socket.socketpair()
         transport, protocol = await loop.create_connection(kind, sock=ours)
         server = await loop.create_server(Echo, "127.0.0.1", 0)
-        faults("recvmsg", error)
+        faults("recv", error)
         peer.send(b"x")
         exception = await protocol.lost
         assert exception.errno == getattr(errno, error)
