@@ -12,6 +12,7 @@ pub mod current_context;
 pub mod error;
 pub mod imports;
 pub mod interpreter;
+pub mod kept_bytes;
 pub mod loop_owned;
 pub mod method;
 pub mod names;

@@ -56,6 +56,7 @@ use crate::engine::sys::poller::EventBuffer;
 use crate::engine::time::timer_heap::TimerHeap;
 use crate::py::buffer::Reserve;
 use crate::py::call::{self, thread_ident};
+use crate::py::kept_bytes::KeptBytes;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::names::name;
 use crate::py::objects;
@@ -91,6 +92,8 @@ pub struct Gathered {
 pub struct LoopCore {
     state: LoopOwned<State>,
     scratch: LoopOwned<Box<[u8]>>,
+    /// Of what was received, and forgotten by whom it was given to.
+    pub kept_bytes: KeptBytes,
     /// For what `sock_recv` has received by way of `scratch`.
     received_bytes: Reserve,
     /// What TLS connections use one after the other.
@@ -339,6 +342,7 @@ impl LoopCore {
                 events: Some(EventBuffer::with_capacity(EVENTS_PER_POLL)),
             }),
             scratch: LoopOwned::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            kept_bytes: KeptBytes::new(),
             received_bytes: Reserve::new(SCRATCH_BYTES + 1),
             tls_buffers: LoopOwned::new(Buffers::new()),
             datagrams: LoopOwned::new(None),

@@ -11,7 +11,6 @@ use crate::engine::stream::read_size::ReadPlan;
 use crate::engine::sys::file;
 use crate::engine::sys::socket::StreamSource;
 use crate::py::buffer::bytes_filled_by;
-use crate::py::objects;
 
 /// How a read into memory ended.
 pub enum Received<T> {
@@ -89,7 +88,7 @@ fn receive_small<'py>(
             Ok((0, _)) => Received::EndOfStream,
             Ok((count, stopped_here)) => {
                 stopped = stopped_here;
-                Received::Data(objects::bytes(py, &scratch[..count])?)
+                Received::Data(event_loop.kept_bytes.bytes(py, &scratch[..count])?)
             }
             Err(error) if error.would_block() => Received::Nothing,
             Err(error) => Received::Failed(error),

@@ -120,6 +120,7 @@ impl StreamTransport {
                 let outcome = call::in_context(py, &plan.context, || {
                     call::call_method1(py, &plan.protocol, name, &data).map(drop)
                 });
+                slf.get().event_loop.get().kept_bytes.keep(data);
                 Self::protocol_outcome(slf, outcome, "Fatal error: protocol.data_received() call failed.")
             }
             other => Self::no_data(slf, plan, &other),

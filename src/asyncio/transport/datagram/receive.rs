@@ -14,7 +14,6 @@ use crate::engine::reactor::Readiness;
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
-use crate::py::objects;
 
 /// Batches per turn: a peer that floods waits like everybody else.
 const BATCHES_PER_TURN: usize = 4;
@@ -82,7 +81,7 @@ impl DatagramTransport {
             };
             this.inner.with(py, |inner| {
                 for (data, sender) in batch.messages() {
-                    let data = objects::bytes(py, data)?.unbind();
+                    let data = this.event_loop.get().kept_bytes.bytes(py, data)?.unbind();
                     inner.received.push_back(Received { data, sender: sender.cloned() });
                 }
                 Ok(Ok(count))
@@ -128,7 +127,9 @@ impl DatagramTransport {
             },
         };
         let (data, sender) = (datagram.data.into_bound(py), sender.into_bound(py));
-        call::call_method2(py, protocol, &imports(py)?.datagram_received, &data, &sender).map(drop)
+        let outcome = call::call_method2(py, protocol, &imports(py)?.datagram_received, &data, &sender).map(drop);
+        slf.get().event_loop.get().kept_bytes.keep(data);
+        outcome
     }
 
     /// `protocol.error_received(exception)`.

@@ -149,6 +149,7 @@ impl ReadPipeTransport {
                 let count = data.len().unwrap_or_default();
                 this.inner.with(py, |inner| inner.note_read(count));
                 let outcome = call::call_method1(py, &protocol, &imports(py)?.data_received, &data).map(drop);
+                this.event_loop.get().kept_bytes.keep(data);
                 endpoint::callback_outcome(slf, outcome, "data_received")?;
                 Ok(offer.leaves_more(count).then(|| offer.known_left(count)))
             }

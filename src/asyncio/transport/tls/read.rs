@@ -98,6 +98,7 @@ impl TlsConnection {
             let (data, stop) = this.decrypt_bytes(py)?;
             if let (Some(data), Some(protocol)) = (data, this.protocol_object(py)) {
                 call::call_method1(py, &protocol, &imports(py)?.data_received, &data)?;
+                this.event_loop.get().kept_bytes.keep(data);
             }
             match stop {
                 Stop::Drained => return Ok(()),
@@ -137,7 +138,8 @@ impl TlsConnection {
             stop = stopped;
             count
         });
-        let data = (!plaintext.is_empty()).then(|| objects::bytes(py, plaintext)).transpose();
+        let kept = &self.event_loop.get().kept_bytes;
+        let data = (!plaintext.is_empty()).then(|| kept.bytes(py, plaintext)).transpose();
         buffers.with(py, |buffers| buffers.return_plaintext(scratch));
         Ok((data?, stop))
     }
