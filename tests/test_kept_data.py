@@ -40,7 +40,10 @@ class Keeper(asyncio.Protocol, asyncio.DatagramProtocol):
     def __init__(self, done):
         self.kept, self.seen, self.done = [], 0, done
         self.ways = list(KEEPERS.items())
-        self.missing = b""
+        self.lost = done.get_loop().create_future()
+
+    def connection_lost(self, _exc):
+        self.lost.set_result(None)
 
     def datagram_received(self, data, _sender):
         self.data_received(data)
@@ -100,15 +103,25 @@ def test_of_datagrams(run, loop):
     run(main)
 
 
+class Client(asyncio.Protocol):
+    def __init__(self, lost):
+        self.lost = lost
+
+    def connection_lost(self, _exc):
+        self.lost.set_result(None)
+
+
 def test_of_a_tls_connection(run, loop):
     async def main():
-        keeper = Keeper(loop.create_future())
+        keeper, lost = Keeper(loop.create_future()), loop.create_future()
         server = await loop.create_server(lambda: keeper, "127.0.0.1", 0, ssl=server_context())
+        address = server.sockets[0].getsockname()
         transport, _ = await loop.create_connection(
-            asyncio.Protocol, *server.sockets[0].getsockname(), ssl=client_context(), server_hostname="localhost"
+            lambda: Client(lost), *address, ssl=client_context(), server_hostname="localhost"
         )
         await deliver(loop, keeper, transport.write)
         transport.close()
+        await asyncio.wait_for(asyncio.gather(lost, keeper.lost), 30)
         server.close()
         await server.wait_closed()
 
