@@ -128,53 +128,45 @@ def test_of_a_tls_connection(run, loop):
     run(main)
 
 
-@pytest.mark.skipif(FREE_THREADED, reason="nothing is kept where another thread may be looking")
-def test_what_nobody_keeps_is_used_again(run, loop, loop_name):
-    if loop_name == "asyncio":
-        pytest.skip("about our own memory")
+def received_one_by_one(run, loop, receive, messages):
+    """`receive` is called with each of the messages, which are sent one after the other."""
 
-    class Forgetful(asyncio.Protocol):
+    class Receiver(asyncio.Protocol):
         def data_received(self, data):
-            places.append(id(data))
+            receive(data)
             received.set_result(None)
 
     async def main():
         nonlocal received
         left, right = socket.socketpair()
-        transport, _ = await loop.create_connection(Forgetful, sock=left)
+        transport, _ = await loop.create_connection(Receiver, sock=left)
         with right:
-            for _ in range(5):
+            for one in messages:
                 received = loop.create_future()
-                right.send(b"x" * 1024)
+                right.send(one)
                 await received
         transport.close()
 
-    places: list[int] = []
     received = None
     run(main)
+
+
+@pytest.mark.skipif(FREE_THREADED, reason="nothing is kept where another thread may be looking")
+def test_what_nobody_keeps_is_used_again(run, loop, loop_name):
+    if loop_name == "asyncio":
+        pytest.skip("about our own memory")
+    places: list[int] = []
+    received_one_by_one(run, loop, lambda data: places.append(id(data)), [b"x" * 1024] * 5)
     assert len(places) == 5
     assert len(set(places)) == 1
 
 
 def test_a_hash_is_that_of_the_data(run, loop):
-    class Hashing(asyncio.Protocol):
-        def data_received(self, data):
-            hashes.append((hash(data), hash(bytes(bytearray(data)))))
-            received.set_result(None)
-
-    async def main():
-        nonlocal received
-        left, right = socket.socketpair()
-        transport, _ = await loop.create_connection(Hashing, sock=left)
-        with right:
-            for number in range(5):
-                received = loop.create_future()
-                right.send(message(number, 1024))
-                await received
-        transport.close()
-
     hashes: list[tuple[int, int]] = []
-    received = None
-    run(main)
+
+    def look(data):
+        hashes.append((hash(data), hash(bytes(bytearray(data)))))
+
+    received_one_by_one(run, loop, look, [message(number, 1024) for number in range(5)])
     assert len({data for data, _ in hashes}) == 5
     assert all(data == copy for data, copy in hashes)

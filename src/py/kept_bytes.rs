@@ -6,8 +6,9 @@
 //!
 //! What is received is most often read and forgotten before the callback returns, and the next message is often as long.
 //! libc takes 450 instructions to free and allocate more than a kilobyte, half as many as a message's way through this
-//! crate, and touches other memory each time. An object that only the caller refers to is nobody's to notice: CPython, too, changes such a
-//! `bytes` in place (`_PyBytes_Resize`). Without a GIL another thread may be looking, and nothing is kept.
+//! crate, and touches other memory each time. An object that only the caller refers to is nobody's to notice: CPython,
+//! too, changes such a `bytes` in place (`_PyBytes_Resize`). Without a GIL another thread may be looking, and nothing is
+//! kept.
 #![expect(unsafe_code, reason = "contents of an object that nobody refers to")]
 
 use std::ptr;
