@@ -13,6 +13,7 @@ mod bindings;
 mod completions;
 mod connect;
 mod create_task_doc;
+mod crowd;
 pub mod discarded;
 pub mod executor;
 mod forked;
@@ -20,6 +21,7 @@ mod inbox;
 mod inspect;
 pub mod methods;
 pub mod observe;
+mod polling;
 pub mod ready;
 pub mod report;
 mod scheduling;
@@ -62,8 +64,6 @@ use crate::py::names::name;
 use crate::py::objects;
 use crate::py::thread_end::StayHere;
 
-/// Events taken from the kernel at once; the rest comes with the next poll.
-const EVENTS_PER_POLL: usize = 512;
 /// Where small messages are received before they become `bytes` of their own size. It also bounds what one
 /// read takes from a connection, and thereby how long one peer can keep the others waiting.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -339,7 +339,7 @@ impl LoopCore {
                 flush: Vec::new(),
                 starved: Vec::new(),
                 task_factory: None,
-                events: Some(EventBuffer::with_capacity(EVENTS_PER_POLL)),
+                events: Some(EventBuffer::with_capacity(crowd::EVENTS_PER_POLL)),
             }),
             scratch: LoopOwned::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             kept_bytes: KeptBytes::new(),

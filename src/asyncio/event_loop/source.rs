@@ -125,6 +125,11 @@ impl Sources {
         before.and_then(|before| self.registry.remove(before.token))
     }
 
+    /// How many are registered.
+    pub fn len(&self) -> usize {
+        self.registry.len()
+    }
+
     pub fn get(&self, token: Token) -> Option<&Source> {
         self.registry.get(token)
     }

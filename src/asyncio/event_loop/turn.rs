@@ -16,87 +16,60 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::ready::{track_handles, Entry, IoEvent, Ran};
+use super::crowd::EVENTS_PER_POLL;
+use super::polling::{BUSY_POLL_INTERVAL, EAGER_FOR};
+use super::ready::{track_handles, Ran};
 use super::{report, Gathered, LoopCore};
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::metrics::pace::{Lap, Pace};
 use crate::engine::reactor::bulk::Bulk;
-use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::spin::{Recent, Spin};
-use crate::engine::reactor::{event, Reactor};
-use crate::engine::sys::clock::{monotonic_ns, nap};
+use crate::engine::reactor::Reactor;
+use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::poller::EventBuffer;
 use crate::engine::sys::ticks::{ticks, TickRate};
 use crate::py::call::{self, check_signals};
 use crate::py::class::track;
-use crate::py::error::os_error;
 use crate::py::thread_end::StayHere;
 
-/// A loop that is busy with callbacks polls in each of its first turns, and then at this interval: a
-/// poll costs more than a callback. The price is that an event may be seen so much later.
-const BUSY_POLL_INTERVAL: Duration = Duration::from_micros(8);
-/// Events keep coming as long as the last one was seen so long ago at the most: they are looked for in each turn then, as
-/// other loops do always. It costs short callbacks half of their rate.
-const EAGER_FOR: Duration = Duration::from_millis(10);
-/// How many turns in a row must have had callbacks, and no events, before polls are spaced out. Programs that let
-/// I/O happen by a few `sleep(0)` never get there.
-const BUSY_TURNS: u32 = 32;
-/// Room for so many entries stays with the ready queue of a loop that has nothing to do: 128 KiB.
-const KEPT_ENTRIES: usize = 4096;
 /// What takes less than this is never slow, whatever `slow_callback_duration` is.
 const PERHAPS_SLOW: Duration = Duration::from_millis(1);
 
-/// How long a thread naps while a stream comes in, in nanoseconds. It sleeps for longer, by up to the slack of its timers,
-/// which is 50 us unless somebody has changed it, prctl(2).
-const NAP: u64 = 10_000;
-/// No nap when a timer is due within this time.
-const LATEST_NAP: u64 = 500_000;
-
-/// What a loop does until there are events.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    Block,
-    /// Asks for them again and again, for some time.
-    Spin,
-    /// Sleeps without waiting for them, and asks once.
-    Nap,
-}
-
 /// What a run remembers from turn to turn.
-struct Run {
-    reactor: Arc<Reactor>,
-    events: EventBuffer,
-    busy_turns: u32,
-    last_poll: u64,
+pub(super) struct Run {
+    pub(super) reactor: Arc<Reactor>,
+    pub(super) events: EventBuffer,
+    pub(super) busy_turns: u32,
+    pub(super) last_poll: u64,
     /// When a poll last brought events.
-    last_events: u64,
+    pub(super) last_events: u64,
     /// Events keep coming.
-    eager: bool,
+    pub(super) eager: bool,
     /// The last poll brought events, and what they have led to comes before the next one: a task that such an event has
     /// woken costs no poll of its own.
-    fresh: bool,
-    spin: Spin,
-    recent: Recent,
-    bulk: Bulk,
+    pub(super) fresh: bool,
+    pub(super) spin: Spin,
+    pub(super) recent: Recent,
+    pub(super) bulk: Bulk,
     /// The last turn has spun in vain: block.
-    spun: bool,
-    pace: Pace,
+    pub(super) spun: bool,
+    pub(super) pace: Pace,
     /// When the turns that are not in the histogram yet began, and how many they are.
-    turns_since: u64,
-    turns: u32,
+    pub(super) turns_since: u64,
+    pub(super) turns: u32,
     /// Those of them that were short and had no poll, and when the last of these ended.
-    short_turns: u32,
-    short_until: u64,
+    pub(super) short_turns: u32,
+    pub(super) short_until: u64,
     /// One or more callbacks that were perhaps slow, to be reported.
-    slow_lap: Option<Lap>,
-    in_ticks: Durations,
+    pub(super) slow_lap: Option<Lap>,
+    pub(super) in_ticks: Durations,
 }
 
 /// The constants above.
-struct Durations {
-    busy_poll_interval: u64,
-    eager_for: u64,
-    perhaps_slow: u64,
+pub(super) struct Durations {
+    pub(super) busy_poll_interval: u64,
+    pub(super) eager_for: u64,
+    pub(super) perhaps_slow: u64,
 }
 
 impl Run {
@@ -127,25 +100,6 @@ impl Run {
             },
         }
     }
-
-    /// How to wait now, at the most for `timeout`; looking for events before that is limited to `limit`.
-    fn choose(&mut self, limit: u64, timeout: Option<u64>, bulk: bool) -> Wait {
-        let spun = std::mem::take(&mut self.spun);
-        if limit == 0 || spun || !self.spin.is_worthwhile() {
-            Wait::Block
-        } else if bulk && timeout.is_none_or(|timeout| timeout > LATEST_NAP) {
-            Wait::Nap
-        } else {
-            Wait::Spin
-        }
-    }
-
-    /// Whether the events are those of descriptors that had some lately.
-    fn is_among_few(&mut self) -> bool {
-        let strangers =
-            (0..self.events.len()).filter(|&index| !self.recent.knew(event(&self.events, index).token.slot()));
-        strangers.count() == 0
-    }
 }
 
 impl LoopCore {
@@ -159,9 +113,8 @@ impl LoopCore {
         let this = slf.get();
         this.check_open(py)?;
         let Some(reactor) = this.reactor(py)? else { return this.check_open(py) };
-        let events = this
-            .state(py, |state| state.events.take())
-            .unwrap_or_else(|| EventBuffer::with_capacity(super::EVENTS_PER_POLL));
+        let events =
+            this.state(py, |state| state.events.take()).unwrap_or_else(|| EventBuffer::with_capacity(EVENTS_PER_POLL));
         let until_stop = this.until_stop.swap(false, Ordering::Relaxed);
         let start = ticks();
         let mut run = Run::new(reactor, events, start);
@@ -228,9 +181,11 @@ impl LoopCore {
             if !run.events.is_empty() {
                 run.busy_turns = 0;
                 run.fresh = true;
-                self.queue_events(py, run);
+                self.queue_events(py, run, |_, _| true);
             }
         }
+        let full = polled && run.events.len() == EVENTS_PER_POLL;
+        let before_timers = full.then(|| self.ready_count(py));
         if let Some(deadline) = next_deadline {
             let now = monotonic_ns();
             if deadline <= now {
@@ -238,7 +193,12 @@ impl LoopCore {
             }
         }
         run.turns += 1;
-        self.run_batch(slf, run)?;
+        let (count, crowded) = self.state(py, |state| (state.ready.len(), run.fresh && state.is_crowded()));
+        match before_timers {
+            Some(before_timers) => self.run_portions(slf, run, before_timers)?,
+            None if crowded => self.run_crowd(slf, run, count)?,
+            None => self.run_batch::<false>(slf, run, count)?,
+        }
         trace_from.map_or(Ok(()), |start| report::traced(slf, "turn", start, 0))
     }
 
@@ -256,7 +216,7 @@ impl LoopCore {
 
     /// Counts the turns and the callbacks until now, when a poll begins or the run ends; returns the time.
     #[inline(always)]
-    fn end_of_turns(&self, run: &mut Run) -> u64 {
+    pub(super) fn end_of_turns(&self, run: &mut Run) -> u64 {
         match run.pace.settled_at() {
             // What servers do all day: a turn of one event, which was just timed.
             Some(now) if run.turns == 1 && run.short_turns == 0 => {
@@ -289,7 +249,7 @@ impl LoopCore {
     }
 
     /// What follows is no callback's time any more: a poll is over. Returns the time.
-    fn poll_is_over(&self, run: &mut Run) -> u64 {
+    pub(super) fn poll_is_over(&self, run: &mut Run) -> u64 {
         let now = ticks();
         run.pace.skip_to(now);
         (run.turns_since, run.short_until) = (now, now);
@@ -297,114 +257,34 @@ impl LoopCore {
         now
     }
 
-    /// Looks for events without waiting, unless it looked a moment ago (false).
-    #[inline]
-    fn poll_if_due(&self, py: Python<'_>, run: &mut Run, stopping: bool) -> PyResult<bool> {
-        if std::mem::take(&mut run.fresh) && !stopping {
-            return Ok(false);
-        }
-        run.busy_turns = run.busy_turns.saturating_add(1);
-        if run.busy_turns > BUSY_TURNS && !run.eager && !stopping {
-            // The time is what the last timed callback says. Since then there were at most a few short ones.
-            let now = run.pace.last_look();
-            if now == run.short_until {
-                return Ok(false);
-            }
-            if now.saturating_sub(run.last_poll) < run.in_ticks.busy_poll_interval {
-                // They are counted together, before the next poll, and apart from the last turn, which may be long.
-                (run.short_turns, run.short_until) = (run.turns, now);
-                return Ok(false);
-            }
-        }
-        run.last_poll = self.end_of_turns(run);
-        let outcome = run.reactor.wait(&mut run.events, Some(0));
-        let now = self.poll_is_over(run);
-        if !run.events.is_empty() {
-            (run.last_events, run.eager) = (now, true);
-        } else if now.saturating_sub(run.last_events) > run.in_ticks.eager_for {
-            run.eager = false;
-        }
-        finish_poll(py, run, outcome).map(|()| true)
+    pub(super) fn ready_count(&self, py: Python<'_>) -> usize {
+        self.state(py, |state| state.ready.len())
     }
 
-    /// Waits for events until the next deadline, detached from the interpreter.
-    fn poll_and_wait(&self, py: Python<'_>, run: &mut Run, next_deadline: Option<u64>) -> PyResult<()> {
-        (run.busy_turns, run.fresh) = (0, false);
-        let start = self.end_of_turns(run);
-        let limit = self.busy_poll_ns.load(Ordering::Relaxed);
-        let timeout = next_deadline.map(|deadline| deadline.saturating_sub(monotonic_ns()));
-        if timeout == Some(0) || !self.inbox.going_to_sleep() {
-            let outcome = run.reactor.wait(&mut run.events, Some(0));
-            self.poll_is_over(run);
-            return finish_poll(py, run, outcome);
-        }
-        run.pace.rest();
-        self.state(py, |state| {
-            if state.ready.capacity() > KEPT_ENTRIES {
-                state.ready.shrink_to(KEPT_ENTRIES);
-            }
-        });
-        let bulk = run.bulk.is_taken_in(self.metrics.bytes_received.get(), self.metrics.bytes_sent.get());
-        let wait = run.choose(limit, timeout, bulk);
-        let (reactor, events) = (&*run.reactor, &mut run.events);
-        let outcome = py.detach(|| match wait {
-            Wait::Block => reactor.wait(events, timeout),
-            Wait::Spin => ask_for(reactor, events, timeout.map_or(limit, |timeout| timeout.min(limit))),
-            Wait::Nap => {
-                nap(NAP);
-                reactor.wait(events, Some(0))
-            }
-        });
-        if self.inbox.woke_up() {
-            self.metrics.wakeups.add(1);
-            self.hand_over.found(self.state(py, |state| state.ready.len()));
-        }
-        let waited = self.poll_is_over(run).saturating_sub(start);
-        if wait == Wait::Spin { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
-        match outcome {
-            // It never spins.
-            Ok(_) if limit == 0 => {}
-            Ok(count) if wait == Wait::Block => {
-                let met = count > 0 && (run.is_among_few() || bulk);
-                run.spin.blocked(met.then(|| TickRate::of_this_machine().ns(waited)), limit);
-            }
-            // A timer is due: nobody knows whether an event would have come.
-            Ok(0) if timeout.is_some_and(|timeout| timeout <= limit) => {}
-            Ok(0) => {
-                run.spin.miss();
-                run.spun = true;
-            }
-            Ok(_) if run.is_among_few() || bulk => run.spin.hit(),
-            Ok(_) => run.spin.miss(),
-            Err(_) => {}
-        }
-        finish_poll(py, run, outcome)
-    }
-
-    /// Puts the events of the last poll behind what is ready already.
-    fn queue_events(&self, py: Python<'_>, run: &Run) {
-        self.state(py, |state| {
-            for index in 0..run.events.len() {
-                let event = event(&run.events, index);
-                // The waker has done its work by ending the poll.
-                if event.token != Token::WAKER {
-                    state.ready.push_back(Entry::Io(IoEvent { token: event.token, readiness: event.readiness }));
-                }
-            }
-        });
-    }
-
-    /// Runs what is in the ready queue now, and nothing that is added meanwhile.
-    fn run_batch(&self, slf: &Bound<'_, Self>, run: &mut Run) -> PyResult<()> {
+    /// Runs the first `count` entries of the ready queue, and nothing that is added meanwhile.
+    #[inline(always)]
+    pub(super) fn run_batch<const CROWDED: bool>(
+        &self,
+        slf: &Bound<'_, Self>,
+        run: &mut Run,
+        count: usize,
+    ) -> PyResult<()> {
         let py = slf.py();
-        let count = self.state(py, |state| state.ready.len());
         for _ in 0..count {
             self.epoch.store(self.epoch.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
             if self.is_observed() {
                 self.run_observed(slf, run)?;
                 continue;
             }
-            let Some(entry) = self.state(py, |state| state.ready.pop_front()) else { break };
+            let Some(entry) = self.state(py, |state| {
+                let entry = state.ready.pop_front();
+                if CROWDED {
+                    state.look_ahead();
+                }
+                entry
+            }) else {
+                break;
+            };
             entry.run(slf, |ran| self.after_callback(slf, run, &ran))?;
         }
         Ok(())
@@ -463,34 +343,4 @@ fn slow(event_loop: &Bound<'_, LoopCore>, ran: Option<&Ran<'_, '_>>, lap: Lap) -
         None => None,
     };
     report::slow_callback(event_loop, object, seconds, lap.callbacks)
-}
-
-/// Looks for events until there are some, or the time is over, without ever blocking.
-///
-/// Signals do not interrupt it: the turn goes on after it, looks for them, and only the next one blocks.
-fn ask_for(reactor: &Reactor, events: &mut EventBuffer, limit_ns: u64) -> crate::engine::Result<usize> {
-    let mut end_ns = None;
-    loop {
-        let count = reactor.wait(events, Some(0))?;
-        // Most find an event at the first time, and need no clock.
-        if count > 0 || monotonic_ns() >= *end_ns.get_or_insert_with(|| monotonic_ns().saturating_add(limit_ns)) {
-            return Ok(count);
-        }
-        std::hint::spin_loop();
-    }
-}
-
-/// An interrupted poll is one without events: the signal's handlers run next.
-fn finish_poll(py: Python<'_>, run: &mut Run, outcome: crate::engine::Result<usize>) -> PyResult<()> {
-    match outcome {
-        Ok(_) => Ok(()),
-        Err(error) if error.errno == libc::EINTR => {
-            run.events.clear();
-            Ok(())
-        }
-        Err(error) => {
-            run.events.clear();
-            Err(os_error(py, &error))
-        }
-    }
 }

@@ -88,6 +88,15 @@ pub struct StreamTransport {
 }
 
 impl StreamTransport {
+    /// What a read begins with: where the protocol and the context are, or null.
+    pub fn needed_for_reading(&self) -> [*const ffi::PyObject; 2] {
+        let needed = self.inner.visit(|inner| {
+            [&inner.protocol, &inner.read_context]
+                .map(|object| object.as_ref().map_or(std::ptr::null(), |object| object.as_ptr().cast_const()))
+        });
+        needed.unwrap_or([std::ptr::null(); 2])
+    }
+
     /// What is written from now on is dropped.
     pub fn is_lost(&self, py: Python<'_>) -> bool {
         self.inner.with(py, |inner| inner.life.is_lost())

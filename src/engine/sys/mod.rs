@@ -4,6 +4,7 @@
 //! owned from birth (`OwnedFd`), or borrowed as numbers from whoever owns them.
 
 pub mod addr;
+pub mod cache;
 pub mod clock;
 pub mod datagram;
 pub mod events;
