@@ -145,31 +145,29 @@ def load(row: Row, process: subprocess.Popen[str], address: str, seconds: float)
 
 
 def memory(row: Row, process: subprocess.Popen[str], address: str, tls: tools.TlsTools) -> Sample:
-    """Resident bytes per connection. Some come and go before, so that what is made once is not theirs."""
+    """Resident bytes per connection, of those that come when as many are there: the first fill what is free already."""
     if row.program == "tls":
-        warm_up, hold = (f"{tls.program('load')} {address.split()[0]} {rest}" for rest in ("full 0.2", row.load))
+        command = f"{tls.program('load')} {address.split()[0]} {row.load}"
     else:
-        where = f"127.0.0.1:{address}"
-        warm_up, hold = f"{tools.client()} churn {where} 1 0 0.2", f"{tools.client()} {row.load.format(address=where)}"
-    done = subprocess.run(
-        on_core(CLIENT_CORE, warm_up.split()),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    if done.returncode:
-        raise Failed(reason(done.stderr.decode(), done.returncode))
-    before = resident_bytes(process.pid)
+        command = f"{tools.client()} {row.load.format(address=f'127.0.0.1:{address}')}"
+    with held(command):
+        before = resident_bytes(process.pid)
+        with held(command) as count:
+            return {"bytes": (resident_bytes(process.pid) - before) / count}
+
+
+@contextmanager
+def held(command: str) -> Iterator[int]:
+    """Connections of a client's that stay open; says how many."""
     client = subprocess.Popen(
-        on_core(CLIENT_CORE, hold.split()),
+        on_core(CLIENT_CORE, command.split()),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        count = int(read_line(client))
-        return {"bytes": (resident_bytes(process.pid) - before) / count}
+        yield int(read_line(client))
     finally:
         client.kill()
         client.communicate()
@@ -180,12 +178,16 @@ def tls_cost(row: Row, process: subprocess.Popen[str], ports: str, seconds: floa
     port = ports.split()[row.depth]
     arguments = row.load.format(seconds=seconds, bytes=int(seconds * (256 << 20))).split()
     command = on_core(CLIENT_CORE, [tls.program("load"), port, *arguments])
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as client:
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
         read_line(client)  # "ready": handshakes of the connections are no part of what they cost
         before = cpu_seconds(process.pid)
-        output, errors = client.communicate("\n")
+        output, errors = client.communicate("\n", timeout=PATIENCE + seconds)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"not done after {PATIENCE + seconds:.0f} s") from None
+    finally:
+        client.kill()
+        client.communicate()
     if client.returncode:
         raise Failed(reason(errors, client.returncode))
     used = cpu_seconds(process.pid) - before
