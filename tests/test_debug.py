@@ -163,8 +163,15 @@ def test_an_unclosed_transport_warns_and_is_closed(loop_factory):
     loop = loop_factory()
 
     async def main():
-        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        accepted = asyncio.Event()
+
+        class Accepted(asyncio.Protocol):
+            def connection_made(self, transport):
+                accepted.set()
+
+        server = await loop.create_server(Accepted, "127.0.0.1", 0)
         transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        await accepted.wait()
         server.close()
         return transport
 
