@@ -14,7 +14,7 @@ import select
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from suite import tools
@@ -121,20 +121,32 @@ def read_line(process: subprocess.Popen[str], patience: float = PATIENCE) -> str
     return line
 
 
+@contextmanager
+def client(command: str) -> Iterator[subprocess.Popen[str]]:
+    """A running load client, on its own core; ended afterwards, whatever it does."""
+    process = subprocess.Popen(
+        on_core(CLIENT_CORE, command.split()),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def load(row: Row, process: subprocess.Popen[str], address: str, seconds: float) -> Sample:
     """What the load client says, and the CPU time that the server took in the measured time."""
     address = address if address.startswith("/") else f"127.0.0.1:{address}"
     shape = {"address": address, "connections": row.connections, "size": row.size, "depth": row.depth}
-    command = [tools.client(), *row.load.format(**shape).split(), str(seconds / 4), str(seconds)]
-    client = subprocess.Popen(on_core(CLIENT_CORE, command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        read_line(client)
+    with client(f"{tools.client()} {row.load.format(**shape)} {seconds / 4} {seconds}") as running:
+        read_line(running)
         before = cpu_seconds(process.pid)
-        sample: Sample = json.loads(read_line(client, PATIENCE + seconds))
+        sample: Sample = json.loads(read_line(running, PATIENCE + seconds))
         used = cpu_seconds(process.pid) - before
-    finally:
-        client.kill()
-        client.communicate()
     sample["client_cpu"] = sample.pop("cpu")
     sample["server_cpu"] = used / sample["seconds"]
     if not sample["count"] or not used:
@@ -150,48 +162,26 @@ def memory(row: Row, process: subprocess.Popen[str], address: str, tls: tools.Tl
         command = f"{tls.program('load')} {address.split()[0]} {row.load}"
     else:
         command = f"{tools.client()} {row.load.format(address=f'127.0.0.1:{address}')}"
-    with held(command):
+    with client(command) as first:
+        read_line(first)
         before = resident_bytes(process.pid)
-        with held(command) as count:
+        with client(command) as second:
+            count = int(read_line(second))
             return {"bytes": (resident_bytes(process.pid) - before) / count}
-
-
-@contextmanager
-def held(command: str) -> Iterator[int]:
-    """Connections of a client's that stay open; says how many."""
-    client = subprocess.Popen(
-        on_core(CLIENT_CORE, command.split()),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield int(read_line(client))
-    finally:
-        client.kill()
-        client.communicate()
 
 
 def tls_cost(row: Row, process: subprocess.Popen[str], ports: str, seconds: float, tls: tools.TlsTools) -> Sample:
     """The server's CPU time per request, or per GiB."""
     port = ports.split()[row.depth]
-    arguments = row.load.format(seconds=seconds, bytes=int(seconds * (256 << 20))).split()
-    command = on_core(CLIENT_CORE, [tls.program("load"), port, *arguments])
-    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        read_line(client)  # "ready": handshakes of the connections are no part of what they cost
+    arguments = row.load.format(seconds=seconds, bytes=int(seconds * (256 << 20)))
+    with client(f"{tls.program('load')} {port} {arguments}") as running:
+        read_line(running)  # "ready": handshakes of the connections are no part of what they cost
         before = cpu_seconds(process.pid)
-        output, errors = client.communicate("\n", timeout=PATIENCE + seconds)
-    except subprocess.TimeoutExpired:
-        raise Failed(f"not done after {PATIENCE + seconds:.0f} s") from None
-    finally:
-        client.kill()
-        client.communicate()
-    if client.returncode:
-        raise Failed(reason(errors, client.returncode))
-    used = cpu_seconds(process.pid) - before
-    count, rate = map(float, output.split())
+        assert running.stdin is not None
+        with suppress(BrokenPipeError):  # of a client that has failed: the next line says why
+            print(file=running.stdin, flush=True)
+        count, rate = map(float, read_line(running, PATIENCE + seconds).split())
+        used = cpu_seconds(process.pid) - before
     return {"cpu_us": used * 1e6 / count, "cpu_s_per_gib": used * GIB / count, "rate": rate}
 
 
