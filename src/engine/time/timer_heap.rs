@@ -328,11 +328,14 @@ mod tests {
                     }
                     Step::Cancel(_) => {}
                     Step::CancelMost(kept) => {
+                        let before = heap.len();
                         for (id, &key) in keys.iter().enumerate().filter(|(id, _)| id % kept != 0) {
                             let known = model.iter().position(|&(_, other)| other == id);
                             prop_assert_eq!(heap.cancel(key), known.map(|position| model.remove(position).1));
                         }
-                        prop_assert!(heap.heap.len() <= SWEEP_FROM.max(heap.len() * 2));
+                        // Timers that fire leave the stale ones of the others alone; the next that is cancelled does not.
+                        let swept = heap.heap.len() <= SWEEP_FROM.max(heap.len() * 2);
+                        prop_assert!(swept || heap.len() == before);
                     }
                     Step::Advance(by) => {
                         now += by;
