@@ -50,7 +50,7 @@ use crate::asyncio::transport::stream::StreamTransport;
 use crate::asyncio::transport::tls::buffers::Buffers;
 use crate::engine;
 use crate::engine::hand_over::HandOver;
-use crate::engine::metrics::Metrics;
+use crate::engine::metrics::{Count, Metrics};
 use crate::engine::reactor::Reactor;
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::datagram::ReceiveBatch;
@@ -119,8 +119,13 @@ pub struct LoopCore {
     turning: AtomicBool,
     /// Counts callbacks; tells a transport whether two writes belong to the same one.
     epoch: AtomicU64,
-    /// `State::flush` is not empty.
+    /// `State::flush` is not empty, and is to be flushed when the callback is over, or the turn.
     flush_pending: AtomicBool,
+    flush_at_end: AtomicBool,
+    /// What is written is to wait for the end of the turn, `engine::stream::batching`.
+    batching: AtomicBool,
+    /// How often a transport was written to since the last poll.
+    writes: Count,
     pub metrics: Metrics,
     /// For how long to look for events before the thread blocks (`engine::reactor::spin`); 0: not at all.
     busy_poll_ns: AtomicU64,
@@ -304,12 +309,20 @@ impl LoopCore {
         Ok(())
     }
 
-    /// Asks for `transport` to be flushed when the callback that runs now returns.
+    /// Takes note of a write by the callback that runs now; true: what is small is to wait for the end of the turn.
+    #[inline]
+    pub fn note_write(&self) -> bool {
+        self.writes.add(1);
+        self.batching.load(Ordering::Relaxed)
+    }
+
+    /// Asks for `transport` to be flushed when the callback that runs now returns, or at the end of the turn.
     pub fn flush_later(&self, py: Python<'_>, transport: Py<StreamTransport>) {
         // Fails only for lack of memory; what is sent is worth more than the context then.
         let context = call::copy_context(py).ok();
         self.state(py, |state| state.flush.push(Gathered { transport, context }));
-        self.flush_pending.store(true, Ordering::Relaxed);
+        let at_end = self.batching.load(Ordering::Relaxed);
+        (if at_end { &self.flush_at_end } else { &self.flush_pending }).store(true, Ordering::Relaxed);
     }
 }
 
@@ -359,6 +372,9 @@ impl LoopCore {
             turning: AtomicBool::new(false),
             epoch: AtomicU64::new(1),
             flush_pending: AtomicBool::new(false),
+            flush_at_end: AtomicBool::new(false),
+            batching: AtomicBool::new(false),
+            writes: Count::new(),
             metrics: Metrics::default(),
             busy_poll_ns: AtomicU64::new(0),
             completions: completions::Slot::default(),

@@ -25,6 +25,7 @@ use crate::engine::metrics::pace::{Lap, Pace};
 use crate::engine::reactor::bulk::Bulk;
 use crate::engine::reactor::spin::{Recent, Spin};
 use crate::engine::reactor::Reactor;
+use crate::engine::stream::batching::Batching;
 use crate::engine::sys::clock::monotonic_ns;
 use crate::engine::sys::poller::EventBuffer;
 use crate::engine::sys::ticks::{ticks, TickRate};
@@ -63,6 +64,9 @@ pub(super) struct Run {
     /// One or more callbacks that were perhaps slow, to be reported.
     pub(super) slow_lap: Option<Lap>,
     pub(super) in_ticks: Durations,
+    pub(super) batching: Batching,
+    /// When the last poll was over.
+    pub(super) batch_began: u64,
 }
 
 /// The constants above.
@@ -93,6 +97,8 @@ impl Run {
             short_turns: 0,
             short_until: now,
             slow_lap: None,
+            batching: Batching::new(rate.ns_per_tick()),
+            batch_began: now,
             in_ticks: Durations {
                 busy_poll_interval: rate.ticks_in(BUSY_POLL_INTERVAL),
                 eager_for: rate.ticks_in(EAGER_FOR),
@@ -130,6 +136,9 @@ impl LoopCore {
                 break Ok(());
             }
         };
+        // An exception that ends the run may have come in between.
+        let flushed = this.flush_gathered(py);
+        this.batching.store(false, Ordering::Relaxed);
         guard.leave();
         this.turning.store(false, Ordering::Relaxed);
         this.metrics.run_started.set(0);
@@ -141,7 +150,7 @@ impl LoopCore {
             state.timers.iter_since(before).for_each(|timer| track(timer.bind(py)));
         });
         let reported = run.slow_lap.map_or(Ok(()), |lap| slow(slf, None, lap));
-        outcome.and(reported)
+        outcome.and(flushed).and(reported)
     }
 
     #[inline(always)]
@@ -217,7 +226,7 @@ impl LoopCore {
     /// Counts the turns and the callbacks until now, when a poll begins or the run ends; returns the time.
     #[inline(always)]
     pub(super) fn end_of_turns(&self, run: &mut Run) -> u64 {
-        match run.pace.settled_at() {
+        let now = match run.pace.settled_at() {
             // What servers do all day: a turn of one event, which was just timed.
             Some(now) if run.turns == 1 && run.short_turns == 0 => {
                 run.turns = 0;
@@ -225,7 +234,9 @@ impl LoopCore {
                 now
             }
             settled_at => self.count_turns(run, settled_at),
-        }
+        };
+        self.decide_when_to_send(run, now);
+        now
     }
 
     #[inline(never)]
@@ -252,6 +263,7 @@ impl LoopCore {
     pub(super) fn poll_is_over(&self, run: &mut Run) -> u64 {
         let now = ticks();
         run.pace.skip_to(now);
+        run.batch_began = now;
         (run.turns_since, run.short_until) = (now, now);
         self.metrics.io_events.add(run.events.len() as u64);
         now
@@ -287,6 +299,10 @@ impl LoopCore {
             };
             entry.run(slf, |ran| self.after_callback(slf, run, &ran))?;
         }
+        if self.flush_at_end.load(Ordering::Relaxed) {
+            run.batching.left();
+            self.flush_gathered(py)?;
+        }
         Ok(())
     }
 
@@ -313,15 +329,36 @@ impl LoopCore {
     /// Looks at the clock after a callback, which has perhaps left nothing to be let go of; true: it was slow.
     #[inline(never)]
     fn time_callback(&self, run: &mut Run, settled: bool) -> bool {
-        let slow = self.look(run, ticks());
+        let now = ticks();
+        let slow = self.look(run, now);
+        if slow {
+            run.batching.slow();
+            self.batching.store(false, Ordering::Relaxed);
+        }
+        if self.flush_at_end.load(Ordering::Relaxed) && run.batching.is_due(now) {
+            run.batching.left();
+            self.flush_pending.store(true, Ordering::Relaxed);
+        }
         run.pace.settle(settled && !slow);
         slow
     }
 
-    /// Sends what the callback that just returned wrote in several pieces.
+    /// What is written from now on waits for the end of the turn, or does not, after what was written since the last poll.
+    #[inline]
+    pub(super) fn decide_when_to_send(&self, run: &mut Run, now: u64) {
+        let writes = self.writes.get();
+        if writes > 1 {
+            let together = run.batching.turn(now.saturating_sub(run.batch_began), writes);
+            self.batching.store(together, Ordering::Relaxed);
+        }
+        self.writes.set(0);
+    }
+
+    /// Sends what was held: what the callback that just returned wrote in several pieces, or the turn.
     #[inline(never)]
     pub fn flush_gathered(&self, py: Python<'_>) -> PyResult<()> {
         self.flush_pending.store(false, Ordering::Relaxed);
+        self.flush_at_end.store(false, Ordering::Relaxed);
         let gathered = self.state(py, |state| std::mem::take(&mut state.flush));
         let mut outcome = Ok(());
         for Gathered { transport, context } in gathered {

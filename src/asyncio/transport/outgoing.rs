@@ -8,6 +8,9 @@ use crate::py::buffer::{Data, SendChunk};
 /// fifths of the time that four calls take.
 pub const LARGEST_HOLD: usize = 256 * 1024;
 
+/// What is larger does not wait for the end of the turn: what is sent right after it was written is in the cache.
+pub const LARGEST_BATCHED: usize = 16 * 1024;
+
 /// What can be sent: the user's data, or records of a TLS connection.
 pub trait Outgoing {
     fn as_slice(&self) -> &[u8];

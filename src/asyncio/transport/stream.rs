@@ -267,12 +267,14 @@ impl StreamTransport {
     /// 'socket', 'sockname', 'peername', or what the creator of the transport added; else `default`.
     #[pyo3(signature = (name, default=None))]
     fn get_extra_info(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         name: &Bound<'_, PyAny>,
         default: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        self.inner.with(py, |inner| inner.info.answers(py)).get(py, name, default, || self.make_transport_socket(py))
+        let (py, this) = (slf.py(), slf.get());
+        // Who asks for the socket may be about to send by himself.
+        Self::flush(slf)?;
+        this.inner.with(py, |inner| inner.info.answers(py)).get(py, name, default, || this.make_transport_socket(py))
     }
 
     fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {

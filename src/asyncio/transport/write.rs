@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::Borrowed;
 
 use super::endpoint::{self, call_flow, queue_event, warn_of_write_after_loss, with_pieces};
-use super::outgoing::{Outgoing, LARGEST_HOLD};
+use super::outgoing::{Outgoing, LARGEST_BATCHED, LARGEST_HOLD};
 use super::stream::{Inner, StreamTransport};
 use super::tls::connection::TlsConnection;
 use crate::asyncio::protocol::ProtocolKind;
@@ -114,6 +114,7 @@ impl Inner {
         &mut self,
         data: &mut impl Outgoing,
         epoch: Option<u64>,
+        batch: bool,
         send: impl Fn(RawFd, &[u8]) -> engine::Result<usize>,
         sent: &Count,
     ) -> Written {
@@ -122,7 +123,8 @@ impl Inner {
         if let Some(refused) = self.check_writable(bytes.is_empty()) {
             return refused;
         }
-        let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch)) && length < LARGEST_HOLD;
+        let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch)) && length < LARGEST_HOLD
+            || batch && length <= LARGEST_BATCHED;
         if self.queue.is_empty() && !hold {
             match send(self.registration.fd, bytes) {
                 Ok(count) => {
@@ -215,8 +217,10 @@ impl StreamTransport {
         let event_loop = this.event_loop.get();
         // Outside of the loop's callbacks nobody would flush what is held.
         let epoch = event_loop.runs_here().then(|| event_loop.epoch());
-        let written =
-            this.inner.with(py, |inner| inner.write(&mut data, epoch, socket::send, &event_loop.metrics.bytes_sent));
+        let batch = epoch.is_some() && event_loop.note_write();
+        let written = this
+            .inner
+            .with(py, |inner| inner.write(&mut data, epoch, batch, socket::send, &event_loop.metrics.bytes_sent));
         match written {
             Written::Done => Ok(()),
             other => Self::after_write(slf, other, "write()", "write"),
@@ -228,7 +232,7 @@ impl StreamTransport {
         let this = slf.get();
         let sent = &this.event_loop.get().metrics.bytes_sent;
         let send = |fd, data: &[u8]| if portion { socket::send_part(fd, data) } else { socket::send(fd, data) };
-        let written = this.inner.with(slf.py(), |inner| inner.write(records, None, send, sent));
+        let written = this.inner.with(slf.py(), |inner| inner.write(records, None, false, send, sent));
         Self::after_write(slf, written, "write()", "write")
     }
 

@@ -7,6 +7,7 @@
 //!   reading <--pause/resume--> paused; nothing is read once closing or at the end of the stream
 //! ```
 
+pub mod batching;
 pub mod flow;
 pub mod read_size;
 pub mod write_queue;

@@ -1,0 +1,235 @@
+"""Answers of one turn to several peers: where they are some time apart they leave in a row, and else nobody can tell.
+
+Whether they do is learned from how long turns take. So `warm_up` makes turns of callbacks that take their time until it
+is seen, and what else is tested here has to hold either way: a slow moment makes the loop send at once again.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import fcntl
+import socket
+import termios
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.builds import whole_calls
+from tests.support.programs import run_program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = whole_calls
+
+PEERS = 4
+#: What a callback takes, in nanoseconds.
+BUSY_NS = 25_000
+#: Turns until it must have been seen: a thousand times as many as it takes on a quiet machine.
+PATIENCE = 30_000
+
+
+class Peers:
+    """Transports, each with the other end of its connection."""
+
+    def __init__(self, loop, pairs):
+        self.loop, self.pairs = loop, pairs
+        self.transports = []
+
+    async def open(self):
+        for left, _right in self.pairs:
+            transport, _ = await self.loop.create_connection(asyncio.Protocol, sock=left)
+            self.transports.append(transport)
+
+    def write(self, index, data=b"w"):
+        """As a callback that has more to do than to write."""
+        self.transports[index].write(data)
+        until = time.perf_counter_ns() + BUSY_NS
+        while time.perf_counter_ns() < until:
+            pass
+
+    def waiting(self, index):
+        """How many bytes have left for this peer, and were not received yet (FIONREAD)."""
+        count = array.array("i", [0])
+        fcntl.ioctl(self.pairs[index][1], termios.FIONREAD, count)
+        return count[0]
+
+    async def turn(self, look, data=b"w"):
+        """Writes to each, and returns what `look` returns in the same turn."""
+        done = self.loop.create_future()
+        for index in range(PEERS):
+            self.loop.call_soon(self.write, index, data)
+        self.loop.call_soon(lambda: done.set_result(look()))
+        return await done
+
+    def receive_all(self):
+        for _left, right in self.pairs:
+            with contextlib.suppress(BlockingIOError):
+                right.recv(65536)
+
+    async def warm_up(self):
+        """Turns until what is written waits for the end of its turn; False: it never did."""
+        for _ in range(PATIENCE):
+            held = await self.turn(lambda: self.waiting(0) == 0)
+            self.receive_all()
+            if held:
+                return True
+        return False
+
+    async def close(self):
+        for transport in self.transports:
+            transport.abort()
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def peers(loop) -> Iterator[Peers]:
+    with contextlib.ExitStack() as stack:
+        pairs = [socket.socketpair() for _ in range(PEERS)]
+        for left, right in pairs:
+            stack.enter_context(left).setblocking(False)
+            stack.enter_context(right).setblocking(False)
+        yield Peers(loop, pairs)
+
+
+def test_answers_that_are_apart_leave_at_the_end_of_the_turn(run, peers, loop_name):
+    if loop_name == "asyncio":
+        pytest.skip("CPython's transport sends at once")
+
+    async def main():
+        await peers.open()
+        assert await peers.warm_up()
+        await peers.turn(lambda: None, b"answer")
+        assert [right.recv(100) for _left, right in peers.pairs] == [b"answer"] * PEERS
+        await peers.close()
+
+    run(main)
+
+
+def test_a_large_answer_leaves_at_once(run, peers, loop_name):
+    async def main():
+        await peers.open()
+        if loop_name == "ironloop":
+            assert await peers.warm_up()
+        assert await peers.turn(lambda: peers.waiting(0), bytes(20_000)) > 0
+        await peers.close()
+
+    run(main)
+
+
+def last_resort(transport, pair):
+    """Sends past the transport."""
+    with socket.socket(fileno=transport.get_extra_info("socket").dup().detach()) as sock:
+        sock.send(b"!")
+
+
+def nothing_is_left(transport, pair):
+    assert transport.get_write_buffer_size() == 0
+
+
+ENDS = {
+    "size": (nothing_is_left, b"answer"),
+    "close": (lambda transport, _: transport.close(), b"answer"),
+    "abort": (lambda transport, _: transport.abort(), b"answer"),
+    "write_eof": (lambda transport, _: transport.write_eof(), b"answer"),
+    "write": (lambda transport, _: transport.write(b"!"), b"answer!"),
+    "write_much": (lambda transport, _: transport.write(bytes(20_000)), b"answer" + bytes(20_000)),
+    "writelines": (lambda transport, _: transport.writelines([b"!", b"?"]), b"answer!?"),
+    "socket": (last_resort, b"answer!"),
+    "water_marks": (lambda transport, _: transport.set_write_buffer_limits(0), b"answer"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_whatever_follows_in_the_same_turn_an_answer_comes_before_it(run, peers, loop_name, end):
+    follow, expected = ENDS[end]
+
+    async def main():
+        await peers.open()
+        if loop_name == "ironloop":
+            assert await peers.warm_up()
+
+        def look():
+            for transport, pair in zip(peers.transports, peers.pairs, strict=True):
+                follow(transport, pair)
+
+        await peers.turn(look, b"answer")
+        await asyncio.sleep(0)
+        for _left, right in peers.pairs:
+            received = b""
+            while len(received) < len(expected):
+                received += right.recv(65536)
+            assert received == expected
+        await peers.close()
+
+    run(main)
+
+
+def test_an_answer_leaves_before_an_exception_ends_the_run(loop, peers, loop_name):
+    def leave():
+        raise SystemExit
+
+    async def main():
+        await peers.open()
+        if loop_name == "ironloop":
+            assert await peers.warm_up()
+        for index in range(PEERS):
+            loop.call_soon(peers.write, index, b"answer")
+        loop.call_soon(leave)
+
+    with pytest.raises(SystemExit):
+        loop.run_until_complete(main())
+    assert [right.recv(100) for _left, right in peers.pairs] == [b"answer"] * PEERS
+    for transport in peers.transports:
+        transport.abort()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def test_what_waits_when_the_process_forks_is_sent_once():
+    done = run_program(
+        """
+        import asyncio, os, socket, time, warnings, ironloop
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            pairs = [socket.socketpair() for _ in range(4)]
+            transports = []
+            for left, right in pairs:
+                transports.append((await loop.create_connection(asyncio.Protocol, sock=left))[0])
+
+            def write(transport):
+                transport.write(b"x")
+                until = time.perf_counter_ns() + 25_000
+                while time.perf_counter_ns() < until:
+                    pass
+
+            for _ in range(200):
+                for transport in transports:
+                    loop.call_soon(write, transport)
+                await asyncio.sleep(0)
+            sent = 200
+            for transport in transports:
+                loop.call_soon(write, transport)
+            child = []
+            loop.call_soon(lambda: child.append(os.fork()))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            if not child[0]:
+                os._exit(0)
+            os.waitpid(child[0], 0)
+            print([len(right.recv(1000)) for _left, right in pairs])
+            for transport in transports:
+                transport.abort()
+            for _left, right in pairs:
+                right.close()
+
+        ironloop.run(main())
+        """,
+        timeout=40,
+    )
+    assert (done.returncode, done.stdout) == (0, "[201, 201, 201, 201]\n"), done.stderr
