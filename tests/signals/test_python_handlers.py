@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import threading
 
 import pytest
@@ -50,6 +51,35 @@ def test_a_python_handler_runs_while_the_loop_is_idle(loop, python_handler):
     with signal_soon():
         loop.run_forever()
     assert seen == [signal.SIGUSR1]
+
+
+def test_what_a_python_handler_writes_in_pieces_leaves_an_idle_loop(loop, python_handler):
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+
+    def handler(_number, _frame):
+        for piece in (b"in ", b"two ", b"or three ", b"pieces"):
+            transport.write(piece)
+
+    received = bytearray()
+
+    def receive():
+        while not received.endswith(b"pieces"):
+            received.extend(peer.recv(100))
+        loop.call_soon_threadsafe(loop.stop)
+
+    python_handler(handler)
+    receiver = threading.Thread(target=receive)
+    receiver.start()
+    with signal_soon():
+        loop.run_forever()
+    receiver.join()
+    assert received == b"in two or three pieces"
+    transport.abort()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    peer.close()
 
 
 @pytest.mark.usefixtures("other_handler")
