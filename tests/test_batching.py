@@ -1,24 +1,21 @@
 """Answers of one turn to several peers: where they are some time apart they leave in a row, and else nobody can tell.
 
-Whether they do is learned from how long turns take. So `warm_up` makes turns of callbacks that take their time until it
+Whether they do is learned from how long turns take. So `open` makes turns of callbacks that take their time until it
 is seen, and what else is tested here has to hold either way: a slow moment makes the loop send at once again.
 """
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
-import fcntl
 import socket
-import termios
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.builds import whole_calls
 from tests.support.programs import run_program
+from tests.support.turns import learned_to_wait, turn, waiting, write_and_be_busy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +23,6 @@ if TYPE_CHECKING:
 pytestmark = whole_calls
 
 PEERS = 4
-#: What a callback takes, in nanoseconds.
-BUSY_NS = 25_000
-#: Turns until it must have been seen: a thousand times as many as it takes on a quiet machine.
-PATIENCE = 30_000
 
 
 class Peers:
@@ -39,45 +32,20 @@ class Peers:
         self.loop, self.pairs = loop, pairs
         self.transports = []
 
-    async def open(self):
+    async def open(self, loop_name="asyncio"):
         for left, _right in self.pairs:
             transport, _ = await self.loop.create_connection(asyncio.Protocol, sock=left)
             self.transports.append(transport)
+        if loop_name == "ironloop":
+            assert await learned_to_wait(self.transports, self.pairs[0][1], self.receive_all)
 
-    def write(self, index, data=b"w"):
-        """As a callback that has more to do than to write."""
-        self.transports[index].write(data)
-        until = time.perf_counter_ns() + BUSY_NS
-        while time.perf_counter_ns() < until:
-            pass
+    async def turn(self, look, data=b"answer"):
+        return await turn(self.transports, data, look)
 
-    def waiting(self, index):
-        """How many bytes have left for this peer, and were not received yet (FIONREAD)."""
-        count = array.array("i", [0])
-        fcntl.ioctl(self.pairs[index][1], termios.FIONREAD, count)
-        return count[0]
-
-    async def turn(self, look, data=b"w"):
-        """Writes to each, and returns what `look` returns in the same turn."""
-        done = self.loop.create_future()
-        for index in range(PEERS):
-            self.loop.call_soon(self.write, index, data)
-        self.loop.call_soon(lambda: done.set_result(look()))
-        return await done
-
-    def receive_all(self):
+    async def receive_all(self):
         for _left, right in self.pairs:
             with contextlib.suppress(BlockingIOError):
                 right.recv(65536)
-
-    async def warm_up(self):
-        """Turns until what is written waits for the end of its turn; False: it never did."""
-        for _ in range(PATIENCE):
-            held = await self.turn(lambda: self.waiting(0) == 0)
-            self.receive_all()
-            if held:
-                return True
-        return False
 
     async def close(self):
         for transport in self.transports:
@@ -100,9 +68,8 @@ def test_answers_that_are_apart_leave_at_the_end_of_the_turn(run, peers, loop_na
         pytest.skip("CPython's transport sends at once")
 
     async def main():
-        await peers.open()
-        assert await peers.warm_up()
-        await peers.turn(lambda: None, b"answer")
+        await peers.open(loop_name)
+        await peers.turn(lambda: None)
         assert [right.recv(100) for _left, right in peers.pairs] == [b"answer"] * PEERS
         await peers.close()
 
@@ -111,10 +78,8 @@ def test_answers_that_are_apart_leave_at_the_end_of_the_turn(run, peers, loop_na
 
 def test_a_large_answer_leaves_at_once(run, peers, loop_name):
     async def main():
-        await peers.open()
-        if loop_name == "ironloop":
-            assert await peers.warm_up()
-        assert await peers.turn(lambda: peers.waiting(0), bytes(20_000)) > 0
+        await peers.open(loop_name)
+        assert await peers.turn(lambda: waiting(peers.pairs[0][1]), bytes(20_000)) > 0
         await peers.close()
 
     run(main)
@@ -148,15 +113,13 @@ def test_whatever_follows_in_the_same_turn_an_answer_comes_before_it(run, peers,
     follow, expected = ENDS[end]
 
     async def main():
-        await peers.open()
-        if loop_name == "ironloop":
-            assert await peers.warm_up()
+        await peers.open(loop_name)
 
         def look():
             for transport, pair in zip(peers.transports, peers.pairs, strict=True):
                 follow(transport, pair)
 
-        await peers.turn(look, b"answer")
+        await peers.turn(look)
         await asyncio.sleep(0)
         for _left, right in peers.pairs:
             received = b""
@@ -173,11 +136,9 @@ def test_an_answer_leaves_before_an_exception_ends_the_run(loop, peers, loop_nam
         raise SystemExit
 
     async def main():
-        await peers.open()
-        if loop_name == "ironloop":
-            assert await peers.warm_up()
-        for index in range(PEERS):
-            loop.call_soon(peers.write, index, b"answer")
+        await peers.open(loop_name)
+        for transport in peers.transports:
+            loop.call_soon(write_and_be_busy, transport, b"answer")
         loop.call_soon(leave)
 
     with pytest.raises(SystemExit):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
-import fcntl
 import socket
 import struct
-import termios
 
 import pytest
 
 from tests.support.builds import whole_calls
 from tests.support.protocols import Recorder, close_all, connected_pair
+from tests.support.turns import waiting
 
 ROUNDS = 50
 
@@ -52,13 +50,6 @@ def test_an_answer_in_pieces_leaves_in_one_packet(run, pieces, loop_name):
         await close_all(client, peer, server)
 
     run(main)
-
-
-def waiting(sock):
-    """How many bytes can be received (FIONREAD)."""
-    count = array.array("i", [0])
-    fcntl.ioctl(sock, termios.FIONREAD, count)
-    return count[0]
 
 
 @whole_calls

@@ -9,6 +9,7 @@ import pytest
 from tests.support.builds import whole_calls
 from tests.support.bulk import pattern
 from tests.support.protocols import close_all
+from tests.support.turns import learned_to_wait, turn
 from tests.support.water_marks import KIB
 from tests.tls.peers import connected_pair
 
@@ -52,6 +53,37 @@ def test_what_is_written_in_pieces_leaves_before_the_end(run, tls, end):
         await peer.lost
         assert bytes(peer.data) == b"".join(PIECES)
         await close_all(client, peer, server)
+
+    run(main)
+
+
+@whole_calls
+@pytest.mark.parametrize("end", ["close", "abort", "write"])
+def test_answers_that_are_apart_leave_in_a_row_and_before_the_end(run, tls, loop_name, end):
+    async def main():
+        made = [await connected_pair(tls) for _ in range(4)]
+        transports = [client.transport for client, _peer, _server in made]
+        first_peer = made[0][1].transport.get_extra_info("socket")
+        written = 0
+
+        async def receive_all():
+            nonlocal written
+            written += 1
+            for _client, peer, _server in made:
+                await peer.received(written)
+
+        if loop_name == "ironloop":
+            assert await learned_to_wait(transports, first_peer, receive_all)
+
+        def look():
+            for transport in transports:
+                transport.write(b"last") if end == "write" else getattr(transport, end)()
+
+        await turn(transports, b"answer", look)
+        expected = b"w" * written + b"answer" + (b"last" if end == "write" else b"")
+        for client, peer, server in made:
+            assert await peer.received(len(expected)) == expected
+            await close_all(client, peer, server)
 
     run(main)
 
