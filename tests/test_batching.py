@@ -173,15 +173,20 @@ def test_what_waits_when_the_process_forks_is_sent_once():
                 for transport in transports:
                     loop.call_soon(write, transport)
                 await asyncio.sleep(0)
-            sent = 200
             for transport in transports:
                 loop.call_soon(write, transport)
             child = []
-            loop.call_soon(lambda: child.append(os.fork()))
+
+            def fork():
+                child.append(os.fork())
+                if not child[0]:
+                    # In the next turn: at the end of this one nothing of the parent's is sent.
+                    loop.call_soon(os._exit, 0)
+
+            loop.call_soon(fork)
+            # The first one ends in the turn of the fork.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            if not child[0]:
-                os._exit(0)
             os.waitpid(child[0], 0)
             print([len(right.recv(1000)) for _left, right in pairs])
             for transport in transports:
