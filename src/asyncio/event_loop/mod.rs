@@ -87,6 +87,15 @@ pub struct Gathered {
     pub context: Option<Py<PyAny>>,
 }
 
+/// What a transport has to know of the callback that writes.
+#[derive(Clone, Copy)]
+pub struct Writing {
+    /// The number of the callback.
+    pub epoch: u64,
+    /// What is small is to wait for the end of the turn.
+    pub together: bool,
+}
+
 /// See the module's documentation.
 #[pyclass(frozen, subclass, weakref, module = "ironloop._native")]
 pub struct LoopCore {
@@ -309,11 +318,14 @@ impl LoopCore {
         Ok(())
     }
 
-    /// Takes note of a write by the callback that runs now; true: what is small is to wait for the end of the turn.
+    /// Takes note of a write by the callback that runs now. `None`: by none of this loop's, and nobody would send what is held.
     #[inline]
-    pub fn note_write(&self) -> bool {
+    pub fn note_write(&self) -> Option<Writing> {
+        if !self.runs_here() {
+            return None;
+        }
         self.writes.add(1);
-        self.batching.load(Ordering::Relaxed)
+        Some(Writing { epoch: self.epoch(), together: self.batching.load(Ordering::Relaxed) })
     }
 
     /// Asks for `transport` to be flushed when the callback that runs now returns, or at the end of the turn.

@@ -272,8 +272,10 @@ impl StreamTransport {
         default: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let (py, this) = (slf.py(), slf.get());
-        // Who asks for the socket may be about to send by himself.
-        Self::flush(slf)?;
+        if name.cast::<PyString>().is_ok_and(|name| name == "socket") {
+            // Who asks for it may be about to send by himself.
+            Self::flush(slf)?;
+        }
         this.inner.with(py, |inner| inner.info.answers(py)).get(py, name, default, || this.make_transport_socket(py))
     }
 

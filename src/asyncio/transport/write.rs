@@ -22,6 +22,7 @@ use super::endpoint::{self, call_flow, queue_event, warn_of_write_after_loss, wi
 use super::outgoing::{Outgoing, LARGEST_BATCHED, LARGEST_HOLD};
 use super::stream::{Inner, StreamTransport};
 use super::tls::connection::TlsConnection;
+use crate::asyncio::event_loop::Writing;
 use crate::asyncio::protocol::ProtocolKind;
 use crate::engine;
 use crate::engine::metrics::Count;
@@ -51,8 +52,13 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// Takes note of a write in callback number `epoch`; true: hold it until the callback's end.
-    pub fn note_write(&mut self, epoch: u64) -> bool {
+    /// Takes note of a write of `length` bytes; true: hold it until the end of the callback, or of the turn.
+    pub fn holds(&mut self, writing: Writing, length: usize) -> bool {
+        self.note_write(writing.epoch) || writing.together && length <= LARGEST_BATCHED
+    }
+
+    /// Takes note of a write in callback number `epoch`; true: more are likely to follow in the same one.
+    fn note_write(&mut self, epoch: u64) -> bool {
         if self.epoch == epoch {
             self.writes += 1;
         } else {
@@ -113,8 +119,7 @@ impl Inner {
     fn write(
         &mut self,
         data: &mut impl Outgoing,
-        epoch: Option<u64>,
-        batch: bool,
+        writing: Option<Writing>,
         send: impl Fn(RawFd, &[u8]) -> engine::Result<usize>,
         sent: &Count,
     ) -> Written {
@@ -123,8 +128,7 @@ impl Inner {
         if let Some(refused) = self.check_writable(bytes.is_empty()) {
             return refused;
         }
-        let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch)) && length < LARGEST_HOLD
-            || batch && length <= LARGEST_BATCHED;
+        let hold = writing.is_some_and(|writing| self.gather.holds(writing, length)) && length < LARGEST_HOLD;
         if self.queue.is_empty() && !hold {
             match send(self.registration.fd, bytes) {
                 Ok(count) => {
@@ -215,12 +219,9 @@ impl StreamTransport {
         };
         let this = slf.get();
         let event_loop = this.event_loop.get();
-        // Outside of the loop's callbacks nobody would flush what is held.
-        let epoch = event_loop.runs_here().then(|| event_loop.epoch());
-        let batch = epoch.is_some() && event_loop.note_write();
-        let written = this
-            .inner
-            .with(py, |inner| inner.write(&mut data, epoch, batch, socket::send, &event_loop.metrics.bytes_sent));
+        let writing = event_loop.note_write();
+        let written =
+            this.inner.with(py, |inner| inner.write(&mut data, writing, socket::send, &event_loop.metrics.bytes_sent));
         match written {
             Written::Done => Ok(()),
             other => Self::after_write(slf, other, "write()", "write"),
@@ -232,7 +233,7 @@ impl StreamTransport {
         let this = slf.get();
         let sent = &this.event_loop.get().metrics.bytes_sent;
         let send = |fd, data: &[u8]| if portion { socket::send_part(fd, data) } else { socket::send(fd, data) };
-        let written = this.inner.with(slf.py(), |inner| inner.write(records, None, false, send, sent));
+        let written = this.inner.with(slf.py(), |inner| inner.write(records, None, send, sent));
         Self::after_write(slf, written, "write()", "write")
     }
 

@@ -16,7 +16,7 @@
 const APART_NS: u64 = 12_000;
 const STILL_APART_NS: u64 = 9_000;
 const FAR_APART_NS: u64 = 100_000;
-/// What is written waits so long at the most, and for the callback that runs then.
+/// What is written waits so long at the most, and for the callback that runs then and the next one.
 const LONGEST_WAIT_NS: u64 = 250_000;
 /// Each turn with several writes is a vote for it, or two against it; at so many they begin to leave together, and below so
 /// many they do not any more. No more are counted than this, and a slow callback takes away as many as that.

@@ -17,9 +17,9 @@ use pyo3::Borrowed;
 
 use super::connection::{Inner, Lower, TlsConnection};
 use super::layer::Records;
+use crate::asyncio::event_loop::Writing;
 use crate::asyncio::protocol::call_flow_control;
 use crate::asyncio::transport::endpoint::{warn_of_write_after_loss, with_pieces};
-use crate::asyncio::transport::outgoing::LARGEST_BATCHED;
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::engine::tls::flow::FlowAction;
 use crate::engine::tls::pump::{encrypt, encrypt_queue};
@@ -65,15 +65,14 @@ impl Inner {
         }
     }
 
-    fn route(&mut self, pieces: &[Data<'_, '_>], epoch: Option<u64>, batch: bool) -> Route {
+    fn route(&mut self, pieces: &[Data<'_, '_>], writing: Option<Writing>) -> Route {
         if !self.core.takes_writes() {
             return Route::Refused { warn: self.core.refuse_write() };
         }
         let open = self.core.state() == State::Wrapped;
         if open && self.backlog.is_empty() && !self.lower_full {
-            let hold = epoch.is_some_and(|epoch| self.gather.note_write(epoch));
-            let small = || pieces.iter().map(|piece| piece.as_slice().len()).sum::<usize>() <= LARGEST_BATCHED;
-            return Route::Encrypt { hold: hold || batch && small() };
+            let length = pieces.iter().map(|piece| piece.as_slice().len()).sum();
+            return Route::Encrypt { hold: writing.is_some_and(|writing| self.gather.holds(writing, length)) };
         }
         for piece in pieces {
             self.push(piece, 0);
@@ -111,10 +110,8 @@ impl TlsConnection {
         let py = slf.py();
         let this = slf.get();
         let event_loop = this.event_loop.get();
-        // Outside of the loop's callbacks nobody would send what is held.
-        let epoch = event_loop.runs_here().then(|| event_loop.epoch());
-        let batch = epoch.is_some() && event_loop.note_write();
-        match this.inner.with(py, |inner| inner.route(pieces, epoch, batch)) {
+        let writing = event_loop.note_write();
+        match this.inner.with(py, |inner| inner.route(pieces, writing)) {
             Route::Refused { warn } => warn_of_write_after_loss(py, warn, "SSL connection is closed"),
             Route::Queued { open: true } => Self::control_writing(slf),
             Route::Queued { open: false } => Ok(()),
