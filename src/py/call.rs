@@ -134,7 +134,8 @@ fn keywords_of<'py>(
     Ok(keywords)
 }
 
-/// `function(*arguments, **keywords)`, for calls that are rare.
+/// `function(*arguments, **keywords)`. A function in Python gets a copy of the keywords, one in C these.
+#[inline]
 pub fn call_with_keywords<'py>(
     function: &Bound<'py, PyAny>,
     arguments: &Bound<'py, PyTuple>,

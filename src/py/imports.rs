@@ -27,7 +27,6 @@ pub struct Imports {
     /// The names of `asyncio.tasks` and `asyncio.futures`, where the classes may have been replaced.
     pub tasks: Py<PyDict>,
     pub futures: Py<PyDict>,
-    /// Since 3.14; before that, whoever asks for the running loop asks for the number of the process, too.
     pub accelerated: Option<Accelerated>,
     /// `asyncio.BaseEventLoop.create_task`: task factories, debug mode and unusual keywords.
     pub create_task: Py<PyAny>,
@@ -44,6 +43,8 @@ pub struct Imports {
     /// `asyncio.constants._SendfileMode.TRY_NATIVE` and `FALLBACK`.
     pub sendfile_mode: Py<PyAny>,
     pub sendfile_fallback: Py<PyAny>,
+    /// `()`.
+    pub nothing: Py<PyTuple>,
     /// `("loop",)`: the keyword names of a call that passes only the loop.
     pub loop_keyword: Py<PyTuple>,
     /// `("loop", "name")` and `("loop", "eager_start")`.
@@ -62,11 +63,13 @@ pub struct Imports {
     pub report: Py<PyAny>,
 }
 
-/// asyncio's classes in C, which take the loop that runs in their thread if they are given none, and what says which it is.
+/// asyncio's classes in C.
 pub struct Accelerated {
     pub task: Py<PyAny>,
     pub future: Py<PyAny>,
-    pub running_loop: PlainFunction,
+    /// The classes take the loop that runs in their thread if they are given none; this says which it is. Since 3.14: before that,
+    /// whoever asks for the running loop asks for the number of the process, too.
+    pub running_loop: Option<PlainFunction>,
 }
 
 static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
@@ -97,7 +100,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         buffered_protocol: get("BufferedProtocol")?,
         tasks: names("asyncio.tasks")?,
         futures: names("asyncio.futures")?,
-        accelerated: if cfg!(Py_3_14) { accelerated(py) } else { None },
+        accelerated: accelerated(py),
         create_task: asyncio.getattr("BaseEventLoop")?.getattr("create_task")?.unbind(),
         run_in_executor: asyncio.getattr("BaseEventLoop")?.getattr("run_in_executor")?.unbind(),
         convert_future_exc: from("asyncio.futures", "_convert_future_exc")?,
@@ -108,6 +111,7 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
         logger: from("asyncio.log", "logger")?,
         sendfile_mode: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("TRY_NATIVE")?.unbind(),
         sendfile_fallback: py.import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("FALLBACK")?.unbind(),
+        nothing: PyTuple::empty(py).unbind(),
         loop_keyword: PyTuple::new(py, [name!(py, "loop")])?.unbind(),
         loop_and_name_keywords: PyTuple::new(py, [name!(py, "loop"), name!(py, "name")])?.unbind(),
         loop_and_eager_start_keywords: PyTuple::new(py, [name!(py, "loop"), name!(py, "eager_start")])?.unbind(),
@@ -128,7 +132,7 @@ fn accelerated(py: Python<'_>) -> Option<Accelerated> {
     Some(Accelerated {
         task: module.getattr("Task").ok()?.unbind(),
         future: module.getattr("Future").ok()?.unbind(),
-        running_loop: PlainFunction::of(module.getattr("_get_running_loop").ok()?)?,
+        running_loop: PlainFunction::of(module.getattr("_get_running_loop").ok()?).filter(|_| cfg!(Py_3_14)),
     })
 }
 

@@ -78,6 +78,8 @@ pub struct State {
     /// Listeners that stopped for lack of descriptors.
     pub starved: Vec<Py<Listener>>,
     task_factory: Option<Py<PyAny>>,
+    /// `{"loop": self}`, until the loop is closed: see `tasks`.
+    loop_keywords: Option<Py<PyDict>>,
     events: Option<EventBuffer>,
 }
 
@@ -364,6 +366,7 @@ impl LoopCore {
                 flush: Vec::new(),
                 starved: Vec::new(),
                 task_factory: None,
+                loop_keywords: None,
                 events: Some(EventBuffer::with_capacity(crowd::EVENTS_PER_POLL)),
             }),
             scratch: LoopOwned::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
@@ -422,8 +425,14 @@ impl LoopCore {
 }
 
 /// What a closed loop leaves behind, to be dropped where nothing is lent.
-type Leftovers =
-    (VecDeque<Entry>, Vec<Py<TimerHandle>>, (Vec<Source>, Option<Arc<Reactor>>), Vec<Gathered>, Vec<Py<Listener>>);
+type Leftovers = (
+    VecDeque<Entry>,
+    Vec<Py<TimerHandle>>,
+    (Vec<Source>, Option<Arc<Reactor>>),
+    Vec<Gathered>,
+    Vec<Py<Listener>>,
+    Option<Py<PyDict>>,
+);
 
 impl State {
     fn drain(&mut self) -> Leftovers {
@@ -433,6 +442,7 @@ impl State {
             self.sources.close(),
             std::mem::take(&mut self.flush),
             std::mem::take(&mut self.starved),
+            self.loop_keywords.take(),
         )
     }
 
@@ -445,6 +455,7 @@ impl State {
         }
         self.starved.iter().try_for_each(|listener| visit.call(listener))?;
         visit.call(&self.task_factory)?;
+        visit.call(&self.loop_keywords)?;
         self.sources.visit(visit)
     }
 }

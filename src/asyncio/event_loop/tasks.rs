@@ -100,30 +100,63 @@ fn new_task<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let class = current(&imports.tasks, name!(py, "Task"))?;
-    let knows_loop = knows_loop(imports, event_loop, |accelerated| class.is(&accelerated.task));
-    match option {
-        None if knows_loop => call::call1(py, class.as_unbound(), coro.as_unbound()),
-        None => call::vectorcall(py, &class, &[coro.as_ptr(), event_loop.as_ptr()], 1, Some(&imports.loop_keyword)),
-        Some(TaskOption { keyword, value, .. }) if knows_loop => {
+    let passed = Passed::to(imports, event_loop, |accelerated| class.is(&accelerated.task))?;
+    match (option, passed) {
+        (None, Passed::Nothing) => call::call1(py, class.as_unbound(), coro.as_unbound()),
+        (None, Passed::Dict(keywords)) => {
+            call::call_with_keywords(&class, &objects::tuple(py, [coro].into_iter())?, &keywords)
+        }
+        (None, Passed::Keyword) => {
+            call::vectorcall(py, &class, &[coro.as_ptr(), event_loop.as_ptr()], 1, Some(&imports.loop_keyword))
+        }
+        (Some(TaskOption { keyword, value, .. }), Passed::Nothing) => {
             call::vectorcall(py, &class, &[coro.as_ptr(), value.as_ptr()], 1, Some(keyword.as_unbound()))
         }
-        Some(TaskOption { behind_loop, value, .. }) => {
+        (Some(TaskOption { behind_loop, value, .. }), _) => {
             call::vectorcall(py, &class, &[coro.as_ptr(), event_loop.as_ptr(), value.as_ptr()], 1, Some(behind_loop))
         }
     }
 }
 
-/// Whether the class is one of asyncio's in C, and would take this loop if it were given none: keywords become a dict.
+/// How a new task or future is told of its loop.
+enum Passed<'py> {
+    /// It takes the one that runs.
+    Nothing,
+    /// `loop=`, to a class in C: CPython would make a dict for each call, and throw it away.
+    Dict(Bound<'py, PyDict>),
+    /// `loop=`, to a class that may keep what it is given.
+    Keyword,
+}
+
+impl<'py> Passed<'py> {
+    #[inline]
+    fn to(
+        imports: &'static Imports,
+        event_loop: Borrowed<'_, 'py, LoopCore>,
+        is_class: impl FnOnce(&Accelerated) -> bool,
+    ) -> PyResult<Self> {
+        let Some(accelerated) = imports.accelerated.as_ref().filter(|accelerated| is_class(accelerated)) else {
+            return Ok(Self::Keyword);
+        };
+        match &accelerated.running_loop {
+            Some(running_loop) if running_loop.call(event_loop.py())?.is(event_loop) => Ok(Self::Nothing),
+            _ => loop_keywords(event_loop).map(|keywords| keywords.map_or(Self::Keyword, Self::Dict)),
+        }
+    }
+}
+
+/// `{"loop": self}`, always the same; `None` once the loop is closed, as it would keep it alive.
 #[inline]
-fn knows_loop(
-    imports: &'static Imports,
-    event_loop: Borrowed<'_, '_, LoopCore>,
-    is_class: impl FnOnce(&Accelerated) -> bool,
-) -> bool {
-    let Some(accelerated) = imports.accelerated.as_ref().filter(|accelerated| is_class(accelerated)) else {
-        return false;
-    };
-    accelerated.running_loop.call(event_loop.py()).is_ok_and(|running| running.is(event_loop))
+fn loop_keywords<'py>(event_loop: Borrowed<'_, 'py, LoopCore>) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let py = event_loop.py();
+    let kept = event_loop.get().state(py, |state| state.loop_keywords.as_ref().map(|kept| kept.bind(py).clone()));
+    if kept.is_some() || event_loop.get().is_loop_closed() {
+        return Ok(kept);
+    }
+    let keywords = objects::dict(py)?;
+    keywords.set_item(name!(py, "loop"), event_loop)?;
+    let _previous = event_loop.get().state(py, |state| state.loop_keywords.replace(keywords.clone().unbind()));
+    Ok(Some(keywords))
 }
 
 /// What a module calls `name` now: programs replace asyncio's classes there, and asyncio looks each time.
@@ -155,10 +188,11 @@ plain_method!(CreateFuture, c"create_future", c"create_future($self, /)\n--\n\nA
     let py = slf.py();
     let imports = imports(py)?;
     let class = current(&imports.futures, name!(py, "Future"))?;
-    if knows_loop(imports, slf, |accelerated| class.is(&accelerated.future)) {
-        return call::call0(py, class.as_unbound());
+    match Passed::to(imports, slf, |accelerated| class.is(&accelerated.future))? {
+        Passed::Nothing => call::call0(py, class.as_unbound()),
+        Passed::Dict(keywords) => call::call_with_keywords(&class, imports.nothing.bind(py), &keywords),
+        Passed::Keyword => call::vectorcall(py, &class, &[slf.as_ptr()], 0, Some(&imports.loop_keyword)),
     }
-    call::vectorcall(py, &class, &[slf.as_ptr()], 0, Some(&imports.loop_keyword))
 });
 plain_method!(
     Time,
