@@ -25,6 +25,7 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
     use crate::asyncio::event_loop::{self, LoopCore};
     use crate::asyncio::handle::Handle;
     use crate::asyncio::jobs::JobQueue;
+    use crate::asyncio::streams::{Introduction, StreamCoroutine};
     use crate::asyncio::timer_handle::TimerHandle;
     use crate::asyncio::transport;
     use crate::asyncio::transport::datagram::DatagramTransport;
@@ -78,6 +79,8 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
     module.add_class::<Listener>()?;
     module.add_class::<ReadPipeTransport>()?;
     module.add_class::<WritePipeTransport>()?;
+    module.add_class::<Introduction>()?;
+    module.add_class::<StreamCoroutine>()?;
     module.add_class::<StreamTransport>()?;
     module.add_class::<TlsConnection>()?;
     module.add_class::<TlsTransport>()?;
@@ -92,6 +95,7 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
     event_loop::observe::add_to(&py.get_type::<LoopCore>())?;
     crate::asyncio::handle::set_up(py)?;
     crate::asyncio::timer_handle::set_up(py)?;
+    crate::asyncio::streams::set_up(py)?;
     transport::stream::add_methods(&py.get_type::<StreamTransport>())?;
     transport::datagram::add_methods(&py.get_type::<DatagramTransport>())?;
     transport::pipe::writing::add_methods(&py.get_type::<WritePipeTransport>())?;

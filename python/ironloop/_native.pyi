@@ -3,9 +3,10 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from traceback import StackSummary
+from types import CodeType, FrameType
 from typing import Any, TypeAlias, final
 
 from _typeshed import FileDescriptorLike
@@ -14,10 +15,12 @@ from typing_extensions import Buffer, Self, disjoint_base
 __all__ = [
     "DatagramTransport",
     "Handle",
+    "Introduction",
     "JobQueue",
     "Listener",
     "LoopCore",
     "ReadPipeTransport",
+    "StreamCoroutine",
     "StreamTransport",
     "TimerHandle",
     "TlsConnection",
@@ -157,6 +160,29 @@ class TimerHandle(asyncio.TimerHandle):
     def _source_traceback(self) -> StackSummary | None: ...
     @property
     def _when(self) -> float: ...
+
+@final
+class Introduction:
+    def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Any: ...
+
+@final
+class StreamCoroutine(Coroutine[Any, Any, Any]):
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def __qualname__(self) -> str: ...
+    @property
+    def cr_await(self) -> Any | None: ...
+    @property
+    def cr_code(self) -> CodeType: ...
+    @property
+    def cr_frame(self) -> FrameType | None: ...
+    @property
+    def cr_running(self) -> bool: ...
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def send(self, value: Any) -> Any: ...
+    def throw(self, *exception: Any) -> Any: ...
+    def close(self) -> None: ...
 
 @final
 class StreamTransport(asyncio.Transport):

@@ -33,7 +33,8 @@ def _sort_key(task: asyncio.Task[Any]) -> tuple[int, str]:
 def describe_task(task: asyncio.Task[Any]) -> dict[str, Any]:
     """Name, coroutine, where it is and in what it waits there, and the names of the tasks that it waits for.
 
-    "where" is the innermost line outside of asyncio ("file:line in function"), "waits_in" the innermost function.
+    "where" is the innermost line outside of asyncio ("file:line in function"), "waits_in" the innermost function that is
+    not one of asyncio's own affairs: `StreamReader.readline`, not what that is made of.
     """
     coroutine = task.get_coro()
     where, waits_in = _where(coroutine)
@@ -51,9 +52,12 @@ def _where(coroutine: Any) -> tuple[str, str]:
     where = innermost = ""
     while (found := _frame(coroutine)) is not None:
         frame, coroutine = found
-        innermost = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)
-        if not where or not frame.f_globals.get("__name__", "").startswith("asyncio."):
-            where = f"{frame.f_code.co_filename}:{frame.f_lineno} in {innermost}"
+        name = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)
+        of_asyncio = frame.f_globals.get("__name__", "").startswith("asyncio.")
+        if not where or not of_asyncio:
+            where = f"{frame.f_code.co_filename}:{frame.f_lineno} in {name}"
+        if not innermost or not (of_asyncio and frame.f_code.co_name.startswith("_")):
+            innermost = name
     return where, innermost
 
 

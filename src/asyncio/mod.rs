@@ -9,6 +9,6 @@ pub mod handle;
 pub mod jobs;
 pub mod protocol;
 pub mod run_guard;
-mod streams;
+pub mod streams;
 pub mod timer_handle;
 pub mod transport;

@@ -67,6 +67,9 @@ pub struct Imports {
 pub struct Accelerated {
     pub task: Py<PyAny>,
     pub future: Py<PyAny>,
+    /// Its methods, which nobody can replace.
+    pub future_cancelled: Py<PyAny>,
+    pub future_set_result: Py<PyAny>,
     /// The classes take the loop that runs in their thread if they are given none; this says which it is. Since 3.14: before that,
     /// whoever asks for the running loop asks for the number of the process, too.
     pub running_loop: Option<PlainFunction>,
@@ -129,9 +132,12 @@ fn load(py: Python<'_>) -> PyResult<Imports> {
 /// `None`: there is no `_asyncio`, or another one.
 fn accelerated(py: Python<'_>) -> Option<Accelerated> {
     let module = py.import("_asyncio").ok()?;
+    let future = module.getattr("Future").ok()?;
     Some(Accelerated {
         task: module.getattr("Task").ok()?.unbind(),
-        future: module.getattr("Future").ok()?.unbind(),
+        future_cancelled: future.getattr("cancelled").ok()?.unbind(),
+        future_set_result: future.getattr("set_result").ok()?.unbind(),
+        future: future.unbind(),
         running_loop: PlainFunction::of(module.getattr("_get_running_loop").ok()?).filter(|_| cfg!(Py_3_14)),
     })
 }

@@ -125,6 +125,11 @@ impl<'a, 'py> Arguments<'a, 'py> {
         Ok((one.ok_or_else(missing)?, two))
     }
 
+    /// All but the first positional one.
+    pub fn behind_first(&self) -> Self {
+        Self { positional: self.positional.get(1..).unwrap_or_default(), ..*self }
+    }
+
     /// `function(*prefix, *positional, **keywords)`.
     pub fn forward(&self, py: Python<'py>, function: &Py<PyAny>, prefix: &[&Py<PyAny>]) -> PyResult<Bound<'py, PyAny>> {
         let mut values: Vec<*mut ffi::PyObject> = prefix.iter().map(|value| value.as_ptr()).collect();
@@ -156,7 +161,7 @@ impl<'a, 'py> TupleItem<'a, 'py> for Borrowed<'a, 'py, PyTuple> {
 }
 
 /// A method `name(self, *args, **keywords)` of the class `C`, see `add_fast_methods`.
-pub trait FastMethod<C: PyClass> {
+pub trait FastMethod<C: PyTypeInfo> {
     /// The name and the text signature with the docstring, as in CPython's own method tables.
     const NAME: &'static CStr;
     const DOC: &'static CStr;
@@ -209,7 +214,7 @@ unsafe fn borrow_all<'a, 'py, C>(
 }
 
 #[cold]
-fn panicked(payload: &(dyn Any + Send)) -> PyErr {
+pub(super) fn panicked(payload: &(dyn Any + Send)) -> PyErr {
     let message = payload.downcast_ref::<String>().map(String::as_str);
     PanicException::new_err(message.or_else(|| payload.downcast_ref().copied()).unwrap_or("panic").to_owned())
 }
@@ -232,7 +237,7 @@ fn into_c<'py>(
 }
 
 /// The C function behind a `FastMethod`.
-unsafe extern "C" fn fast_function<C: PyClass + PyTypeInfo, M: FastMethod<C>>(
+unsafe extern "C" fn fast_function<C: PyTypeInfo, M: FastMethod<C>>(
     slf: *mut ffi::PyObject,
     values: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
@@ -265,7 +270,7 @@ unsafe extern "C" fn plain_function<C: PyClass + PyTypeInfo, M: PlainMethod<C>>(
 /// PyO3's own trampoline is around it: it catches panics, turns errors into exceptions, and lets `Py`
 /// know that the thread is attached. Without the last, references dropped in here would only be given
 /// back at the next call of an ordinary PyO3 method.
-unsafe fn fast_call<C: PyClass + PyTypeInfo, M: FastMethod<C>>(
+unsafe fn fast_call<C: PyTypeInfo, M: FastMethod<C>>(
     py: Python<'_>,
     slf: *mut ffi::PyObject,
     values: *const *mut ffi::PyObject,
@@ -280,12 +285,12 @@ unsafe fn fast_call<C: PyClass + PyTypeInfo, M: FastMethod<C>>(
 /// Names `fast_call::<C, M>` to PyO3's trampoline.
 struct Definition<C, M>(PhantomData<(C, M)>);
 
-impl<C: PyClass + PyTypeInfo, M: FastMethod<C>> MethodDef<fastcall_cfunction_with_keywords::Func> for Definition<C, M> {
+impl<C: PyTypeInfo, M: FastMethod<C>> MethodDef<fastcall_cfunction_with_keywords::Func> for Definition<C, M> {
     const METH: fastcall_cfunction_with_keywords::Func = fast_call::<C, M>;
 }
 
-/// Adds the method `M` to the class `C`.
-pub fn add_fast_method<C: PyClass + PyTypeInfo, M: FastMethod<C>>(class: &Bound<'_, PyType>) -> PyResult<()> {
+/// Adds the method `M` to the class, which is `C` or derived from it.
+pub fn add_fast_method<C: PyTypeInfo, M: FastMethod<C>>(class: &Bound<'_, PyType>) -> PyResult<()> {
     add_method(
         class,
         ffi::PyMethodDef {

@@ -3,6 +3,7 @@
 //! Everything `unsafe` that concerns the interpreter lives in the files of this folder, behind
 //! small safe functions. Code in `crate::asyncio` uses these and PyO3's safe types only.
 
+pub mod awaitable;
 pub mod buffer;
 pub mod c_function;
 pub mod call;

@@ -71,6 +71,19 @@ pub fn dict(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     unsafe { Ok(Bound::from_owned_ptr_or_err(py, ffi::PyDict_New())?.cast_into_unchecked()) }
 }
 
+/// `object.__dict__` of an object whose class leaves that as it is.
+///
+/// # Errors
+/// `AttributeError` if it has none, `MemoryError`.
+#[inline]
+pub fn dict_of<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: attached; a live object. What the function finds or makes is a `dict`, and the reference to it is a new one.
+    unsafe {
+        let dict = ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut());
+        Ok(Bound::from_owned_ptr_or_err(object.py(), dict)?.cast_into_unchecked())
+    }
+}
+
 fn size(length: usize) -> PyResult<ffi::Py_ssize_t> {
     ffi::Py_ssize_t::try_from(length).map_err(|_| PyOverflowError::new_err("too large"))
 }

@@ -66,6 +66,11 @@ const fn value_offset<C>() -> usize {
     mem::size_of::<ffi::PyObject>().next_multiple_of(mem::align_of::<C>())
 }
 
+/// Whether instances of this class are recycled, and `release` is called therefore.
+pub fn is_active<C: Recycled>() -> bool {
+    KNOWN_BUILD && C::kept().1.get().is_some()
+}
+
 /// A new instance of what `value` returns, which must not call Python and is written to where it stays. `tracked`: the collector
 /// knows it from the beginning; else `class::track` introduces it later.
 #[inline(always)]

@@ -13,7 +13,7 @@
 
 use std::ptr;
 
-use pyo3::ffi::PyObject;
+use pyo3::ffi::{PyObject, PySendResult};
 
 type Object = *mut PyObject;
 
@@ -25,6 +25,7 @@ extern "C-unwind" {
     fn PyObject_VectorcallDict(callable: Object, args: *const Object, count: usize, keywords: Object) -> Object;
     #[cfg(Py_3_11)]
     fn PyObject_Vectorcall(callable: Object, args: *const Object, count: usize, keyword_names: Object) -> Object;
+    fn PyIter_Send(iterator: Object, value: Object, result: *mut Object) -> PySendResult;
     fn PyObject_VectorcallMethod(name: Object, args: *const Object, count: usize, keyword_names: Object) -> Object;
 }
 
@@ -36,6 +37,7 @@ static CALL: unsafe extern "C-unwind" fn(Object, Object, Object) -> Object = PyO
 static VECTORCALL: Vectorcall = PyObject_VectorcallDict;
 #[cfg(Py_3_11)]
 static VECTORCALL: Vectorcall = PyObject_Vectorcall;
+static SEND: unsafe extern "C-unwind" fn(Object, Object, *mut Object) -> PySendResult = PyIter_Send;
 static VECTORCALL_METHOD: Vectorcall = PyObject_VectorcallMethod;
 
 /// Keeps a thread that is being ended from unwinding any further; see the module's documentation.
@@ -117,4 +119,14 @@ pub unsafe fn vectorcall(callable: Object, args: *const Object, count: usize, ke
 pub unsafe fn vectorcall_method(name: Object, args: *const Object, count: usize) -> Object {
     // SAFETY: the caller's.
     call_opaque(&VECTORCALL_METHOD, |function| unsafe { function(name, args, count, ptr::null_mut()) })
+}
+
+/// `PyIter_Send`.
+///
+/// # Safety
+/// As for the function of the C API.
+#[inline]
+pub unsafe fn send(iterator: Object, value: Object, result: *mut Object) -> PySendResult {
+    // SAFETY: the caller's.
+    call_opaque(&SEND, |function| unsafe { function(iterator, value, result) })
 }

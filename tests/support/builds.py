@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import sysconfig
 
 import pytest
 
 #: The build has no GIL, or can do without (PEP 703).
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+#: Readers and writers have native methods, see docs/compatibility.md.
+has_native_streams = sys.version_info >= (3, 11) and not FREE_THREADED and not hasattr(sys, "gettotalrefcount")
 
 _FAULTS = os.environ.get("IRONLOOP_FAULTS", "")
 

@@ -12,6 +12,7 @@ use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
 use pyo3::Borrowed;
 
 use super::LoopCore;
+use crate::asyncio::streams::coroutine_of;
 use crate::py::call;
 use crate::py::imports::{imports, Accelerated, Imports};
 use crate::py::method::{add_fast_method, add_plain_method, Arguments, FastMethod, PlainMethod};
@@ -35,7 +36,9 @@ impl FastMethod<LoopCore> for CreateTask {
     const NAME: &'static CStr = c"create_task";
     const DOC: &'static CStr = super::create_task_doc::CREATE_TASK;
 
-    /// A coroutine and perhaps a name, or since Python 3.14 `eager_start`, without a task factory.
+    /// A task of a stream's method is one of asyncio's coroutine, for who looks into it.
+    ///
+    /// Here: a coroutine and perhaps a name, or since Python 3.14 `eager_start`, without a task factory.
     #[inline]
     fn call_directly<'py>(
         slf: Borrowed<'_, 'py, LoopCore>,
@@ -51,14 +54,24 @@ impl FastMethod<LoopCore> for CreateTask {
         if slf.get().needs_checks() || slf.get().state(py, |state| state.task_factory.is_some()) {
             return None;
         }
-        Some(new_task(imports, slf, *coro, option))
+        Some(match coroutine_of(*coro) {
+            Ok(None) => new_task(imports, slf, *coro, option),
+            Ok(Some(coro)) => new_task(imports, slf, coro.as_borrowed(), option),
+            Err(error) => Err(error),
+        })
     }
 
     /// Everything but the plain case is the running interpreter's own code.
     fn call<'py>(slf: Borrowed<'_, 'py, LoopCore>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let slf = slf.to_owned().into_any().unbind();
-        Ok(arguments.forward(py, &imports(py)?.create_task, &[&slf])?.unbind())
+        let create_task = &imports(py)?.create_task;
+        let coro = arguments.positional().first().map(|coro| coroutine_of(*coro)).transpose()?.flatten();
+        let task = match coro {
+            Some(coro) => arguments.behind_first().forward(py, create_task, &[&slf, &coro.unbind()]),
+            None => arguments.forward(py, create_task, &[&slf]),
+        };
+        task.map(Bound::unbind)
     }
 }
 

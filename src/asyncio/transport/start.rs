@@ -13,6 +13,7 @@ use super::stream::{Inner, StreamTransport};
 use super::write::Gather;
 use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::protocol::ProtocolKind;
+use crate::asyncio::streams;
 use crate::engine::stream::flow::FlowControl;
 use crate::engine::stream::read_size::ReadSize;
 use crate::engine::stream::write_queue::WriteQueue;
@@ -43,6 +44,7 @@ impl StreamTransport {
         let py = event_loop.py();
         let kind = ProtocolKind::of(parts.protocol.bind(py))?;
         let protocol = parts.protocol.bind(py).clone();
+        streams::adopt(&protocol, event_loop.get().is_debug())?;
         let inner = Inner {
             life: StreamCore::new(),
             queue: WriteQueue::new(),

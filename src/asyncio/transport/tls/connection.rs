@@ -15,6 +15,7 @@ use super::layer::{Attached, Layer};
 use super::transport::TlsTransport;
 use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::protocol::ProtocolKind;
+use crate::asyncio::streams;
 use crate::asyncio::transport::stream::StreamTransport;
 use crate::asyncio::transport::write::Gather;
 use crate::engine::stream::write_queue::WriteQueue;
@@ -142,6 +143,7 @@ impl TlsConnection {
             let sslproto = py.import(name!(py, "asyncio.sslproto"))?;
             sslproto.call_method1(name!(py, "_create_transport_context"), (server_side, &hostname))?
         };
+        streams::adopt(&settings.protocol, event_loop.get().is_debug())?;
         let inner = Inner {
             core: TlsCore::new(settings.connected),
             lower: None,

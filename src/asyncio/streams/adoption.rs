@@ -1,0 +1,69 @@
+//! Readers and writers of the loop's connections get native methods.
+//!
+//! asyncio makes both. The loop meets the reader when the connection starts, and changes its class before the program has seen it; the
+//! writer of a server's connection is made when the program is told of it, so the loop stands between the two. Those of clients are made
+//! where the loop does not see it.
+//!
+//! Not in debug mode, where coroutines know who made them; nor before Python 3.11, which cannot say cheaply whether a class
+//! has changed; nor on free-threaded builds, which would stop all threads for it.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
+
+use super::attributes::Attributes;
+use super::coroutine::StreamCoroutine;
+use super::known::classes;
+use crate::py::names::name;
+use crate::py::recycled;
+
+/// Gives the protocol's reader the native methods, if both are asyncio's own, as asyncio has made them, and the writer that will be made.
+/// `debug`: of the loop.
+///
+/// # Errors
+/// `MemoryError`.
+pub fn adopt(protocol: &Bound<'_, PyAny>, debug: bool) -> PyResult<()> {
+    let py = protocol.py();
+    if cfg!(not(Py_3_11)) || debug || !recycled::is_active::<StreamCoroutine>() {
+        return Ok(());
+    }
+    let Some(classes) = classes(py) else { return Ok(()) };
+    if !protocol.get_type().is(&classes.protocol) || !classes.are_unchanged(py)? {
+        return Ok(());
+    }
+    let Some(reference) = protocol.getattr_opt(name!(py, "_stream_reader_wr"))? else { return Ok(()) };
+    let Ok(reference) = reference.cast_exact::<PyWeakrefReference>() else { return Ok(()) };
+    let Some(reader) = reference.upgrade() else { return Ok(()) };
+    if !reader.get_type().is(&classes.reader_base) || Attributes::of_ours(&reader)?.is_none() {
+        return Ok(());
+    }
+    reader.setattr(name!(py, "__class__"), &classes.reader)?;
+    let name = name!(py, "_client_connected_cb");
+    match protocol.getattr_opt(name)? {
+        Some(callback) if !callback.is_none() => {
+            protocol.setattr(name, Bound::new(py, Introduction { callback: callback.unbind() })?)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What asyncio calls with reader and writer in the place of the program's `client_connected_cb`.
+#[pyclass(frozen, module = "ironloop._native")]
+pub struct Introduction {
+    callback: Py<PyAny>,
+}
+
+#[pymethods]
+impl Introduction {
+    fn __call__<'py>(&self, reader: &Bound<'py, PyAny>, writer: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = writer.py();
+        if let Some(classes) = classes(py).filter(|classes| writer.get_type().is(&classes.writer_base)) {
+            writer.setattr(name!(py, "__class__"), &classes.writer)?;
+        }
+        self.callback.bind(py).call1(PyTuple::new(py, [reader, writer])?)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.callback)
+    }
+}

@@ -1,0 +1,435 @@
+//! `StreamCoroutine`: what the methods of readers and writers return, in the place of asyncio's coroutines.
+//!
+//! ```text
+//!   New -> Waiting -> ... -> Ended       there is what was asked for
+//!     |       |
+//!     +-------+-> Handed -> Ended        asyncio's own coroutine goes on
+//! ```
+//!
+//! It does what these coroutines do as long as there is nothing unusual, and leaves the rest to them: they start from the
+//! beginning, and find in the stream what they would have found. Errors come out of their frames, too.
+
+use std::mem;
+
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+use pyo3::Borrowed;
+
+use super::attributes::Attributes;
+use super::draining::is_drained;
+use super::known::classes;
+use super::reading::{forget_waiter, look, make_waiter, take, Look};
+use crate::py::awaitable::{self, send_none, Awaitable, Step};
+use crate::py::loop_owned::LoopOwned;
+use crate::py::names::name;
+use crate::py::recycled::{self, Kept, Recycled};
+
+/// Makes the class ready for use.
+pub fn set_up(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<StreamCoroutine>();
+    awaitable::install::<StreamCoroutine>(&class);
+    recycled::install::<StreamCoroutine>(&class)
+}
+
+/// What is to be done.
+pub enum Work {
+    /// `reader.read(n)`, n > 0.
+    Read(usize),
+    /// `reader.readexactly(n)`, n > 0.
+    ReadExactly(usize),
+    /// `reader.readline()`.
+    ReadLine,
+    /// `reader.readuntil(separator)`, not empty.
+    ReadUntil(Py<PyBytes>),
+    /// `writer.drain()`.
+    Drain,
+}
+
+impl Work {
+    /// The names of class and method.
+    fn names(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Read(_) => ("StreamReader", "read"),
+            Self::ReadExactly(_) => ("StreamReader", "readexactly"),
+            Self::ReadLine => ("StreamReader", "readline"),
+            Self::ReadUntil(_) => ("StreamReader", "readuntil"),
+            Self::Drain => ("StreamWriter", "drain"),
+        }
+    }
+
+    /// What asyncio's own method returns.
+    #[cold]
+    fn begin_by_asyncio<'py>(&self, stream: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = stream.py();
+        let classes = classes(py).expect("whoever has this method has a class that was made from them");
+        let (reader, writer) = (classes.reader_base.bind(py), classes.writer_base.bind(py));
+        match self {
+            Self::Read(count) => reader.call_method1(name!(py, "read"), (stream, *count)),
+            Self::ReadExactly(count) => reader.call_method1(name!(py, "readexactly"), (stream, *count)),
+            Self::ReadLine => reader.call_method1(name!(py, "readline"), (stream,)),
+            Self::ReadUntil(separator) => reader.call_method1(name!(py, "readuntil"), (stream, separator)),
+            Self::Drain => writer.call_method1(name!(py, "drain"), (stream,)),
+        }
+    }
+}
+
+enum State {
+    New,
+    /// For a future of the reader's, by its iterator; `searched`: see `Look::Wait`.
+    Waiting {
+        iterator: Py<PyAny>,
+        searched: usize,
+    },
+    /// asyncio's coroutine does it.
+    Handed(Py<PyAny>),
+    /// A step is being made.
+    Running,
+    Ended,
+}
+
+/// See the module's documentation.
+#[pyclass(frozen, weakref, module = "ironloop._native")]
+pub struct StreamCoroutine {
+    /// The reader, or the writer.
+    stream: Py<PyAny>,
+    work: Work,
+    state: LoopOwned<State>,
+}
+
+impl Recycled for StreamCoroutine {
+    fn kept() -> &'static Kept {
+        static KEPT: Kept = Kept::new();
+        &KEPT
+    }
+
+    /// What a coroutine does that is dropped: one that waits stops waiting, one that was never awaited warns of it.
+    fn release(self, py: Python<'_>) {
+        let Self { stream, work, state } = self;
+        let stream = stream.into_bound(py);
+        match state.into_inner() {
+            State::New => quietly(py, || work.begin_by_asyncio(&stream).map(drop)),
+            State::Waiting { iterator, .. } => {
+                drop(iterator.into_bound(py));
+                quietly(py, || forget_waiter(&stream));
+            }
+            State::Handed(coroutine) => drop(coroutine.into_bound(py)),
+            State::Running | State::Ended => {}
+        }
+        if let Work::ReadUntil(separator) = work {
+            drop(separator.into_bound(py));
+        }
+    }
+}
+
+/// For a destructor: leaves the current exception alone, and tells of its own.
+#[cold]
+fn quietly(py: Python<'_>, body: impl FnOnce() -> PyResult<()>) {
+    let pending = PyErr::take(py);
+    if let Err(error) = body() {
+        error.write_unraisable(py, None);
+    }
+    if let Some(error) = pending {
+        error.restore(py);
+    }
+}
+
+/// For who makes a task of a coroutine: asyncio's own, if this is one of ours that has not begun.
+///
+/// # Errors
+/// What asyncio's method raises.
+#[inline]
+pub fn coroutine_of<'py>(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match object.cast_exact::<StreamCoroutine>() {
+        Ok(coroutine) => coroutine.get().give_up(object.py()),
+        Err(_) => Ok(None),
+    }
+}
+
+impl StreamCoroutine {
+    #[inline]
+    pub fn make<'py>(stream: Borrowed<'_, 'py, PyAny>, work: Work) -> PyResult<Bound<'py, PyAny>> {
+        let py = stream.py();
+        let stream = stream.to_owned().unbind();
+        let make = || Self { stream, work, state: LoopOwned::new(State::New) };
+        Ok(recycled::make(py, make, true)?.into_any())
+    }
+
+    /// Takes the state for a step.
+    ///
+    /// # Errors
+    /// Those of a coroutine that runs, or has ended.
+    #[inline]
+    fn begin_step(&self, py: Python<'_>) -> PyResult<State> {
+        match self.state.with(py, |state| mem::replace(state, State::Running)) {
+            State::Running => Err(PyValueError::new_err("coroutine already executing")),
+            State::Ended => {
+                self.turn(py, State::Ended);
+                Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"))
+            }
+            state => Ok(state),
+        }
+    }
+
+    /// The state was taken.
+    #[inline]
+    fn turn(&self, py: Python<'_>, next: State) {
+        let previous = self.state.with(py, |state| mem::replace(state, next));
+        debug_assert!(matches!(previous, State::Running));
+    }
+
+    /// The first step.
+    #[inline]
+    fn begin<'py>(&self, py: Python<'py>) -> PyResult<Step<'py>> {
+        if !matches!(self.work, Work::Drain) {
+            return self.read(py, false, 0);
+        }
+        let writer = self.stream.bind(py);
+        if is_drained(writer).unwrap_or(false) {
+            return Ok(Step::Return(py.None().into_bound(py)));
+        }
+        self.hand_to(self.work.begin_by_asyncio(writer)?)
+    }
+
+    /// Takes what is to be read, or waits for it. `waited` and `searched`: see `look`.
+    fn read<'py>(&self, py: Python<'py>, waited: bool, searched: usize) -> PyResult<Step<'py>> {
+        let reader = self.stream.bind(py);
+        let (mut waited, mut searched) = (waited, searched);
+        loop {
+            match look(reader, &self.work, waited, searched).unwrap_or(Look::HandOver) {
+                Look::Take { attributes, buffer, count } => {
+                    return take(reader, &attributes, &buffer, count).map(Step::Return);
+                }
+                Look::Wait { attributes, searched: so_far } => {
+                    searched = so_far;
+                    if let Some(step) = self.wait(make_waiter(py, &attributes)?, searched)? {
+                        return Ok(step);
+                    }
+                    waited = true;
+                }
+                Look::HandOver => return self.hand_to(self.work.begin_by_asyncio(reader)?),
+            }
+        }
+    }
+
+    /// A step of the future that is waited for; `None`: it is done, and there is something to be looked at.
+    fn wait<'py>(&self, iterator: Bound<'py, PyAny>, searched: usize) -> PyResult<Option<Step<'py>>> {
+        let py = iterator.py();
+        match send_none(&iterator) {
+            Ok(Step::Yield(future)) => {
+                self.turn(py, State::Waiting { iterator: iterator.unbind(), searched });
+                Ok(Some(Step::Yield(future)))
+            }
+            Ok(Step::Return(_)) => forget_waiter(self.stream.bind(py)).map(|()| None),
+            Err(error) => forget_waiter(self.stream.bind(py)).and(Err(error)),
+        }
+    }
+
+    /// A step of asyncio's coroutine.
+    fn hand_to<'py>(&self, coroutine: Bound<'py, PyAny>) -> PyResult<Step<'py>> {
+        let step = send_none(&coroutine)?;
+        if let Step::Yield(_) = step {
+            self.turn(coroutine.py(), State::Handed(coroutine.unbind()));
+        }
+        Ok(step)
+    }
+
+    /// For an exception that comes while this waits: it is raised where asyncio's coroutine waits, from whose frames it comes then.
+    fn throw_into_waiting<'py>(
+        &self,
+        iterator: &Bound<'py, PyAny>,
+        exception: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let reader = self.stream.bind(iterator.py());
+        forget_waiter(reader)?;
+        let place = self.waiting_coroutine(reader).unwrap_or(None);
+        place.as_ref().unwrap_or(iterator).call_method1(name!(reader.py(), "throw"), exception)
+    }
+
+    /// asyncio's coroutine, waiting; `None` if it would not, as there is enough to be read.
+    fn waiting_coroutine<'py>(&self, reader: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = reader.py();
+        let Some(attributes) = Attributes::of_ours(reader)? else { return Ok(None) };
+        if attributes.is_set(name!(py, "_paused"))? {
+            return Ok(None);
+        }
+        // It would not wait with one.
+        let exception = attributes.get(name!(py, "_exception"))?;
+        attributes.set(name!(py, "_exception"), py.None().bind(py))?;
+        let coroutine = match look(reader, &self.work, false, 0) {
+            Ok(Look::Wait { .. }) => self.work.begin_by_asyncio(reader).ok(),
+            _ => None,
+        };
+        let waiting = coroutine.filter(|coroutine| matches!(send_none(coroutine), Ok(Step::Yield(_))));
+        attributes.set(name!(py, "_exception"), &exception)?;
+        Ok(waiting)
+    }
+
+    /// asyncio's coroutine, if it does the work.
+    fn handed<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.state.with(py, |state| match state {
+            State::Handed(coroutine) => Some(coroutine.bind(py).clone()),
+            _ => None,
+        })
+    }
+
+    /// See `coroutine_of`.
+    fn give_up<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let is_new = self.state.with(py, |state| {
+            let is_new = matches!(state, State::New);
+            if is_new {
+                *state = State::Ended;
+            }
+            is_new
+        });
+        is_new.then(|| self.work.begin_by_asyncio(self.stream.bind(py))).transpose()
+    }
+}
+
+impl Awaitable for StreamCoroutine {
+    fn begin<'py>(slf: Borrowed<'_, 'py, Self>) -> PyResult<()> {
+        let free = slf.get().state.with(slf.py(), |state| matches!(state, State::New | State::Ended));
+        if free {
+            Ok(())
+        } else {
+            Err(PyRuntimeError::new_err("coroutine is being awaited already"))
+        }
+    }
+
+    fn step<'py>(slf: Borrowed<'_, 'py, Self>, sends_none: bool) -> PyResult<Step<'py>> {
+        let (this, py) = (slf.get(), slf.py());
+        let outcome = match this.begin_step(py)? {
+            State::New if !sends_none => {
+                this.turn(py, State::New);
+                return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
+            }
+            State::Waiting { iterator, searched } => match this.wait(iterator.into_bound(py), searched) {
+                Ok(Some(step)) => Ok(step),
+                Ok(None) => this.read(py, true, searched),
+                Err(error) => Err(error),
+            },
+            State::Handed(coroutine) => this.hand_to(coroutine.into_bound(py)),
+            State::New | State::Running | State::Ended => this.begin(py),
+        };
+        if !matches!(outcome, Ok(Step::Yield(_))) {
+            this.turn(py, State::Ended);
+        }
+        outcome
+    }
+}
+
+/// What asyncio's coroutines have.
+#[pymethods]
+impl StreamCoroutine {
+    #[getter(__name__)]
+    fn method(&self) -> &'static str {
+        self.work.names().1
+    }
+
+    #[getter(__qualname__)]
+    fn class_and_method(&self) -> String {
+        let (class, method) = self.work.names();
+        format!("{class}.{method}")
+    }
+
+    /// Where asyncio's coroutine would be: at its beginning, or where it is.
+    #[getter]
+    fn cr_frame<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.handed(py) {
+            Some(coroutine) => coroutine.getattr(name!(py, "cr_frame")).map(Some),
+            None if self.state.with(py, |state| matches!(state, State::Ended)) => Ok(None),
+            None => {
+                let coroutine = self.work.begin_by_asyncio(self.stream.bind(py))?;
+                let frame = coroutine.getattr(name!(py, "cr_frame"))?;
+                coroutine.call_method0(name!(py, "close"))?;
+                Ok(Some(frame))
+            }
+        }
+    }
+
+    #[getter]
+    fn cr_await<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.handed(py) {
+            Some(coroutine) => coroutine.getattr(name!(py, "cr_await")).map(Some),
+            None => Ok(self.state.with(py, |state| match state {
+                State::Waiting { iterator, .. } => Some(iterator.bind(py).clone()),
+                _ => None,
+            })),
+        }
+    }
+
+    #[getter]
+    fn cr_running(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| matches!(state, State::Running))
+    }
+
+    #[getter]
+    fn cr_code<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let coroutine = self.work.begin_by_asyncio(self.stream.bind(py))?;
+        let code = coroutine.getattr(name!(py, "cr_code"));
+        coroutine.call_method0(name!(py, "close"))?;
+        code
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> String {
+        format!("<coroutine object {} at {:p}>", slf.get().class_and_method(), slf.as_ptr())
+    }
+
+    fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<Self>> {
+        <Self as Awaitable>::begin(slf.as_borrowed())?;
+        Ok(slf.clone().unbind())
+    }
+
+    fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match Self::step(slf.as_borrowed(), value.is_none())? {
+            Step::Yield(value) => Ok(value),
+            Step::Return(value) => Err(PyStopIteration::new_err((value.unbind(),))),
+        }
+    }
+
+    /// `throw(value)`, or `throw(type, value, traceback)`.
+    #[pyo3(signature = (*exception))]
+    fn throw<'py>(slf: &Bound<'py, Self>, exception: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        let (this, py) = (slf.get(), slf.py());
+        let state = this.begin_step(py)?;
+        if let State::Handed(coroutine) = state {
+            let coroutine = coroutine.into_bound(py);
+            let outcome = coroutine.call_method1(name!(py, "throw"), exception);
+            this.turn(py, if outcome.is_ok() { State::Handed(coroutine.unbind()) } else { State::Ended });
+            return outcome;
+        }
+        this.turn(py, State::Ended);
+        match state {
+            State::Waiting { iterator, .. } => this.throw_into_waiting(iterator.bind(py), exception),
+            _ => this.work.begin_by_asyncio(this.stream.bind(py))?.call_method1(name!(py, "throw"), exception),
+        }
+    }
+
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        if this.state.with(py, |state| matches!(state, State::Ended)) {
+            return Ok(());
+        }
+        let state = this.begin_step(py)?;
+        this.turn(py, State::Ended);
+        match state {
+            State::Waiting { .. } => forget_waiter(this.stream.bind(py)),
+            State::Handed(coroutine) => coroutine.bind(py).call_method0(name!(py, "close")).map(drop),
+            State::New | State::Running | State::Ended => Ok(()),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.stream)?;
+        let visited = self.state.visit(|state| match state {
+            State::Waiting { iterator: object, .. } | State::Handed(object) => visit.call(&*object),
+            State::New | State::Running | State::Ended => Ok(()),
+        });
+        visited.unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        drop(self.state.visit(|state| mem::replace(state, State::Ended)));
+    }
+}

@@ -1,0 +1,800 @@
+"""The native methods of the loop's readers and writers: as asyncio's own, to the frames of their errors.
+
+Each test runs on asyncio's loop first, whose coroutines are the judge. Where a reader is looked at from both sides, the
+server's end is called `there`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import random
+import sys
+import traceback
+import types
+import warnings
+import weakref
+from asyncio import streams
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.builds import has_native_streams
+from tests.support.protocols import close_all
+
+# What asyncio's methods are made of: none of it runs where native methods do the work.
+COROUTINES = {"read", "readexactly", "readline", "readuntil", "_wait_for_data", "drain", "_drain_helper"}
+
+
+class End:
+    """One end of a connection."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+
+@asynccontextmanager
+async def connection(limit=1 << 16):
+    """Both ends of a connection, the client's first."""
+    accepted = asyncio.get_running_loop().create_future()
+
+    async def accept(reader, writer):
+        accepted.set_result(End(reader, writer))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=limit)
+    here = End(*await asyncio.open_connection(*server.sockets[0].getsockname(), limit=limit))
+    there = await accepted
+    try:
+        yield here, there
+    finally:
+        for end in (here, there):
+            end.writer.transport.abort()
+        await close_all(server)
+
+
+async def turns(count=10):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def arrival(reader, count):
+    """Until the buffer holds as many bytes."""
+    while len(reader._buffer) < count:
+        await asyncio.sleep(0.001)
+
+
+async def waiting(reader):
+    """Until somebody waits for data."""
+    while reader._waiter is None:
+        await asyncio.sleep(0)
+
+
+async def by_pieces(reader, count):
+    """As many bytes, by `read`, which may bring a part of them."""
+    data = b""
+    while len(data) < count:
+        data += await reader.read(count - len(data))
+    return data
+
+
+async def outcome_of(awaitable):
+    """What it returns, or the exception, comparable."""
+    try:
+        return await awaitable
+    except Exception as error:
+        return type(error), str(error), getattr(error, "partial", None), getattr(error, "consumed", None)
+
+
+def frames_of(error):
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def functions_called(function):
+    """Which of COROUTINES run meanwhile, those of asyncio/streams.py."""
+    called = set()
+
+    def profile(frame, event, _argument):
+        if event == "call" and frame.f_code.co_filename == streams.__file__:
+            called.add(frame.f_code.co_name)
+
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return called & COROUTINES
+
+
+async def talk():
+    async with connection() as (here, there):
+        for _ in range(3):
+            answer = asyncio.ensure_future(here.reader.readuntil(b"!\n"))
+            here.writer.write(b"line\n8 bytes.or three")
+            assert await there.reader.readline() == b"line\n"
+            assert await there.reader.readexactly(8) == b"8 bytes."
+            assert await by_pieces(there.reader, 8) == b"or three"
+            there.writer.write(b"answer!\n")
+            await there.writer.drain()
+            assert await answer == b"answer!\n"
+
+
+@pytest.mark.skipif(not has_native_streams, reason="streams are all asyncio's here")
+def test_the_coroutines_of_asyncio_do_not_run_where_native_methods_do(run, loop_name):
+    async def main():
+        async with connection() as (here, there):
+            for _ in range(3):
+                here.writer.write(b"line\n8 bytes.or three|")
+                assert await there.reader.readline() == b"line\n"
+                assert await there.reader.readexactly(8) == b"8 bytes."
+                assert await there.reader.readuntil(b"|") == b"or three|"
+                here.writer.write(b"rest")
+                assert await by_pieces(there.reader, 4) == b"rest"
+                there.writer.write(b"answer\n")
+                await there.writer.drain()
+                assert await here.reader.readline() == b"answer\n"
+
+    called = functions_called(lambda: run(main))
+    assert called == (COROUTINES if loop_name == "asyncio" else set())
+
+
+def test_a_conversation_by_tasks_and_by_await(run):
+    run(talk)
+
+
+def test_readers_and_writers_are_asyncios(run):
+    async def main():
+        async with connection() as ends:
+            for end in ends:
+                assert isinstance(end.reader, asyncio.StreamReader)
+                assert isinstance(end.writer, asyncio.StreamWriter)
+                assert type(end.reader).__name__ == "StreamReader"
+                assert repr(end.reader).startswith("<StreamReader transport=<")
+                assert repr(end.writer).startswith("<StreamWriter transport=<")
+                assert set(vars(end.reader)) == set(vars(asyncio.StreamReader(loop=asyncio.get_running_loop())))
+
+    run(main)
+
+
+@pytest.mark.parametrize("method", ["read", "readexactly", "readline", "readuntil", "drain"])
+def test_what_a_method_returns_is_a_coroutine(run, method):
+    async def main():
+        async with connection() as (_, there):
+            owner = there.writer if method == "drain" else there.reader
+            coroutine = getattr(owner, method)(*([3] if method in ("read", "readexactly") else []))
+            assert asyncio.iscoroutine(coroutine)
+            assert inspect.isawaitable(coroutine)
+            assert coroutine.__name__ == method
+            assert coroutine.__qualname__ == f"{'StreamWriter' if method == 'drain' else 'StreamReader'}.{method}"
+            assert repr(coroutine).startswith(f"<coroutine object {coroutine.__qualname__} at 0x")
+            coroutine.close()
+            with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+                await coroutine
+
+    run(main)
+
+
+def test_the_same_pieces_and_the_same_calls_give_the_same(run, loop):
+    """Against a reader of asyncio's class, which no loop feeds."""
+
+    def pieces(chance):
+        alphabet = [b"a", b"bb\n", b"\r\n", b"|", b"\n", b"<end>", b"<en", b"x" * 40, b"y" * 3000]
+        return [b"".join(chance.choices(alphabet, k=chance.randint(1, 8))) for _ in range(chance.randint(1, 12))]
+
+    def calls(chance):
+        ways = {
+            "read": lambda: (chance.choice([0, 1, 7, 100, 5000]),),
+            "readexactly": lambda: (chance.choice([0, 1, 2, 9, 700, -1]),),
+            "readline": tuple,
+            "readuntil": lambda: chance.choice([(), (b"|",), (b"\r\n",), (b"<end>",), (b"",), (bytearray(b"\n"),)]),
+        }
+        for _ in range(60):
+            name = chance.choice(list(ways))
+            yield name, ways[name]()
+
+    async def both(seed):
+        chance = random.Random(seed)
+        limit = chance.choice([1, 10, 64, 1 << 16])
+        sent = pieces(chance)
+        reference = asyncio.StreamReader(limit=limit, loop=loop)
+        reference.feed_data(b"".join(sent))
+        reference.feed_eof()
+        async with connection(limit) as (here, there):
+            sending = asyncio.ensure_future(send(here.writer, sent, chance.random() < 0.5))
+            for name, arguments in calls(chance):
+                expected = await outcome_of(getattr(reference, name)(*arguments))
+                found = await outcome_of(getattr(there.reader, name)(*arguments))
+                if name == "read" and isinstance(expected, bytes):
+                    # It takes what has come so far.
+                    while isinstance(found, bytes) and len(found) < len(expected):
+                        found += await there.reader.read(len(expected) - len(found))
+                if isinstance(expected, tuple) and expected[0] in (ValueError, asyncio.LimitOverrunError):
+                    # What is consumed of a line that is too long depends on what has come.
+                    assert found[0] is expected[0], (seed, name, arguments)
+                    break
+                assert found == expected, (seed, name, arguments)
+            await sending
+
+    async def send(writer, sent, slowly):
+        for piece in sent:
+            writer.write(piece)
+            if slowly:
+                await asyncio.sleep(0)
+        writer.write_eof()
+
+    async def main():
+        for seed in range(120):
+            await both(seed)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "call", ["read(10)", "readexactly(10)", "readline()", "readuntil()", "readuntil(b'|')", "read()"]
+)
+def test_the_end_of_the_stream(run, call):
+    async def main():
+        for rest in (b"", b"rest"):
+            async with connection() as (here, there):
+                task = asyncio.ensure_future(outcome_of(eval(f"reader.{call}", {"reader": there.reader})))
+                if not rest:
+                    await waiting(there.reader)
+                here.writer.write(rest)
+                here.writer.write_eof()
+                found = await task
+                if call.startswith(("readexactly", "readuntil")):
+                    assert found[0] is asyncio.IncompleteReadError
+                    assert found[2] == rest
+                else:
+                    assert found == rest
+
+    run(main)
+
+
+@pytest.mark.parametrize("call", ["readline()", "readuntil(b'\\n')"])
+@pytest.mark.parametrize("sent", [b"x" * 200, b"x" * 200 + b"\n"])
+def test_more_than_the_limit(run, call, sent):
+    async def main():
+        async with connection(limit=100) as (here, there):
+            here.writer.write(sent)
+            await arrival(there.reader, len(sent))
+            found = await outcome_of(eval(f"reader.{call}", {"reader": there.reader}))
+            kept = len(there.reader._buffer)
+            return found, kept
+
+    found, kept = run(main)
+    if call.startswith("readline"):
+        assert found[0] is ValueError
+        assert kept == 0
+    else:
+        assert found[0] is asyncio.LimitOverrunError
+        assert kept == len(sent)
+
+
+def test_more_than_the_limit_is_read_exactly_though_reading_was_paused(run):
+    async def main():
+        async with connection(limit=100) as (here, there):
+            data = random.Random(1).randbytes(500_000)
+            here.writer.write(data)
+            assert await there.reader.readexactly(1) == data[:1]
+            assert await there.reader.readexactly(len(data) - 1) == data[1:]
+            here.writer.write(b"after")
+            assert await there.reader.readexactly(5) == b"after"
+
+    run(main)
+
+
+def test_two_at_once(run):
+    async def main():
+        async with connection() as (here, there):
+            first = asyncio.ensure_future(there.reader.readline())
+            await waiting(there.reader)
+            with pytest.raises(RuntimeError, match=r"readexactly\(\) called while another coroutine"):
+                await there.reader.readexactly(1)
+            here.writer.write(b"line\n")
+            assert await first == b"line\n"
+
+    run(main)
+
+
+@pytest.mark.parametrize("call", ["read(10)", "readexactly(10)", "readline()", "readuntil(b'|')"])
+def test_an_exception_comes_out_of_the_frames_of_asyncio(run, call):
+    method = call.partition("(")[0]
+
+    async def await_it(reader):
+        return await eval(f"reader.{call}", {"reader": reader})
+
+    async def main():
+        async with connection() as (_, there):
+            cancelled = asyncio.ensure_future(await_it(there.reader))
+            await waiting(there.reader)
+            cancelled.cancel("enough")
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await cancelled
+            assert there.reader._waiter is None
+            frames = frames_of(caught.value)
+            assert frames[frames.index("await_it") + 1 :][:1] == [method]
+            assert frames[-1] == "_wait_for_data"
+
+            failed = asyncio.ensure_future(await_it(there.reader))
+            await waiting(there.reader)
+            there.reader.set_exception(ConnectionResetError("gone"))
+            with pytest.raises(ConnectionResetError, match="gone") as caught:
+                await failed
+            frames = frames_of(caught.value)
+            assert frames[frames.index("await_it") + 1 :][:1] == [method]
+            assert frames[-1] == "_wait_for_data"
+            assert isinstance(there.reader.exception(), ConnectionResetError)
+
+            with pytest.raises(ConnectionResetError, match="gone") as caught:
+                await await_it(there.reader)
+            assert method in frames_of(caught.value)
+
+    run(main)
+
+
+def test_a_read_that_is_cancelled_when_its_data_has_come_takes_nothing(run):
+    async def main():
+        async with connection() as (here, there):
+            task = asyncio.ensure_future(there.reader.readexactly(5))
+            await waiting(there.reader)
+            waiter = there.reader._waiter
+            here.writer.write(b"hello")
+            while not waiter.done():
+                # A blocking look: the task would go on in the turn after the one that brings the data.
+                await asyncio.sleep(0)
+                if waiter.done():
+                    task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await there.reader.readexactly(5) == b"hello"
+
+    run(main)
+
+
+def test_timeouts(run):
+    async def main():
+        async with connection() as (here, there):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(there.reader.readline(), 0.01)
+            here.writer.write(b"late\n")
+            assert await asyncio.wait_for(there.reader.readline(), 10) == b"late\n"
+
+    run(main)
+
+
+def test_tasks_are_made_of_coroutines_of_asyncio(run):
+    async def main():
+        async with connection() as (here, there):
+            task = asyncio.create_task(there.reader.readexactly(3), name="reading")
+            assert isinstance(task.get_coro(), types.CoroutineType)
+            assert "coro=<StreamReader.readexactly() running at " in repr(task)
+            plain = asyncio.Task(here.reader.readexactly(2))
+            here.writer.write(b"abc")
+            there.writer.write(b"de")
+            assert await task == b"abc"
+            assert await plain == b"de"
+            here.writer.write(b"one\ntwo\n")
+            assert await asyncio.gather(there.reader.readline(), there.writer.drain()) == [b"one\n", None]
+            assert await asyncio.shield(there.reader.readline()) == b"two\n"
+
+    run(main)
+
+
+def test_a_task_factory_gets_coroutines_of_asyncio(run, loop):
+    seen = []
+
+    def factory(loop, coro, **options):
+        seen.append(type(coro))
+        return asyncio.Task(coro, loop=loop, **options)
+
+    async def main():
+        async with connection() as (here, there):
+            loop.set_task_factory(factory)
+            here.writer.write(b"abc")
+            assert await asyncio.ensure_future(there.reader.readexactly(3)) == b"abc"
+            assert await asyncio.create_task(there.writer.drain()) is None
+            loop.set_task_factory(None)
+
+    run(main)
+    assert seen == [types.CoroutineType] * 2
+
+
+@pytest.mark.parametrize("call", ["reader.read(3)", "reader.readexactly(3)", "reader.readline()", "writer.drain()"])
+def test_one_that_was_never_awaited(run, call):
+    async def main():
+        async with connection() as (_, there):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                eval(call, {"reader": there.reader, "writer": there.writer})
+                gc.collect()
+            return [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
+
+    (message,) = run(main)
+    owner, _, method = call.partition("(")[0].partition(".")
+    assert message.startswith(f"coroutine 'Stream{owner.title()}.{method}' was never awaited")
+
+
+def test_by_hand(run):
+    """`send`, `throw` and `close`, as a scheduler of one's own calls them."""
+
+    async def main():
+        async with connection() as (here, there):
+            reader = there.reader
+            coroutine = reader.readexactly(5)
+            with pytest.raises(TypeError, match="can't send non-None value to a just-started coroutine"):
+                coroutine.send(1)
+            future = coroutine.send(None)
+            assert future is reader._waiter
+            assert future._asyncio_future_blocking
+            with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
+                await coroutine
+            here.writer.write(b"hello")
+            await arrival(reader, 5)
+            assert reader._waiter is None
+            with pytest.raises(StopIteration) as stop:
+                coroutine.send(None)
+            assert stop.value.value == b"hello"
+            with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+                coroutine.send(None)
+
+            coroutine = reader.readline()
+            coroutine.send(None)
+            coroutine.close()
+            coroutine.close()
+            assert reader._waiter is None
+
+            coroutine = reader.readline()
+            with pytest.raises(KeyError, match="thrown"):
+                coroutine.throw(KeyError("thrown"))
+            coroutine = reader.readline()
+            coroutine.send(None)
+            with pytest.raises(KeyError, match="thrown"):
+                coroutine.throw(KeyError("thrown"))
+            assert reader._waiter is None
+
+            coroutine = reader.readline()
+            coroutine.send(None)
+            del coroutine
+            assert reader._waiter is None
+            assert list(reader.readexactly(1).__await__().__class__.__mro__)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        run(main)
+
+
+def test_what_debuggers_look_at(run):
+    """Where a coroutine is, and what it waits for, as CPython's own coroutines say it."""
+
+    async def main():
+        async with connection() as (here, there):
+            reader = there.reader
+            coroutine = reader.readexactly(5)
+            assert coroutine.cr_code is asyncio.StreamReader.readexactly.__code__
+            assert coroutine.cr_frame.f_code is coroutine.cr_code
+            assert coroutine.cr_await is None
+            assert not coroutine.cr_running
+            coroutine.send(None)
+            assert coroutine.cr_frame.f_code is coroutine.cr_code
+            assert coroutine.cr_await is not None
+            coroutine.close()
+            assert coroutine.cr_frame is None
+
+            unlucky = reader.readuntil(b"")
+            with pytest.raises(ValueError, match="Separator"):
+                unlucky.send(None)
+            assert unlucky.cr_frame is None
+
+            task = asyncio.Task(reader.readexactly(5))
+            await waiting(reader)
+            assert "coro=<StreamReader.readexactly() running at " in repr(task)
+            here.writer.write(b"hello")
+            await task
+
+            whole = asyncio.Task(reader.read())
+            await waiting(reader)
+            assert "coro=<StreamReader.read() running at " in repr(whole)
+            here.writer.write_eof()
+            assert await whole == b""
+
+    run(main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="new in Python 3.14")
+def test_the_call_graph(run):
+    async def main():
+        async with connection() as (here, there):
+
+            async def read():
+                return await there.reader.readline()
+
+            task = asyncio.create_task(read())
+            await waiting(there.reader)
+            frames = asyncio.capture_call_graph(task).call_stack
+            assert {"read", "readline"} <= {entry.frame.f_code.co_name for entry in frames}
+            here.writer.write(b"line\n")
+            await task
+
+    run(main)
+
+
+def test_arguments(run):
+    async def main():
+        async with connection() as (here, there):
+            reader = there.reader
+            here.writer.write(b"12345|rest\n")
+            assert await reader.readexactly(n=2) == b"12"
+            assert await reader.readexactly(True) == b"3"
+            assert await reader.read(n=2) == b"45"
+            assert await reader.readuntil(separator=b"|") == b"|"
+            assert await reader.readuntil() == b"rest\n"
+            assert await reader.read(0) == b""
+            assert await reader.readexactly(0) == b""
+            wrong = [("readexactly", ()), ("readline", (1,)), ("read", (1, 2)), ("readexactly", ("x",))]
+            for method, arguments in wrong:
+                with pytest.raises(TypeError):
+                    await getattr(reader, method)(*arguments)
+            with pytest.raises(ValueError, match="readexactly size can not be less than zero"):
+                await reader.readexactly(-1)
+            with pytest.raises(ValueError, match="Separator should be at least one-byte string"):
+                await reader.readuntil(b"")
+            with pytest.raises(TypeError):
+                await there.writer.drain(1)
+            if sys.version_info >= (3, 13):
+                here.writer.write(b"a;b,")
+                assert await reader.readuntil((b",", b";")) == b"a;"
+                assert await reader.readuntil((b",", b";")) == b"b,"
+
+    run(main)
+
+
+@pytest.mark.parametrize("name", ["readexactly", "readline", "_wait_for_data", "_maybe_resume_transport", "exception"])
+@pytest.mark.parametrize("on_class", [False, True])
+def test_what_is_replaced_is_called(run, monkeypatch, name, on_class):
+    """After the connection was made, and before."""
+    calls = []
+    original = getattr(asyncio.StreamReader, name)
+
+    async def use(here, there):
+        here.writer.write(b"1\n2\n")
+        assert await there.reader.readline() == b"1\n"
+        assert await there.reader.readexactly(2) == b"2\n"
+        await there.writer.drain()
+
+    async def main():
+        async with connection() as (here, there):
+            await use(here, there)
+
+            def replacement(*arguments):
+                calls.append(1)
+                return original(*(arguments if on_class else (there.reader, *arguments)))
+
+            monkeypatch.setattr(asyncio.StreamReader if on_class else there.reader, name, replacement)
+            await use(here, there)
+            assert calls
+            monkeypatch.undo()
+            del calls[:]
+            await use(here, there)
+            assert not calls
+
+    run(main)
+
+
+@pytest.mark.parametrize("on_class", [False, True])
+def test_a_drain_that_is_replaced_is_called(run, monkeypatch, on_class):
+    calls = []
+
+    async def main():
+        async with connection() as (_, there):
+            await there.writer.drain()
+            protocol = there.writer._protocol
+            original = type(protocol)._drain_helper
+
+            def helper(*_):
+                calls.append(1)
+                return original(protocol)
+
+            if on_class:
+                monkeypatch.setattr(asyncio.StreamReaderProtocol, "_drain_helper", helper)
+            else:
+                monkeypatch.setattr(protocol, "_drain_helper", helper)
+            await there.writer.drain()
+            monkeypatch.undo()
+            await there.writer.drain()
+
+    run(main)
+    assert calls == [1]
+
+
+def test_a_class_that_a_program_gives_to_its_reader_or_writer(run):
+    class Reader(asyncio.StreamReader):
+        async def readline(self):
+            return b"own: " + await super().readline()
+
+    class Writer(asyncio.StreamWriter):
+        async def drain(self):
+            await super().drain()
+            return "own"
+
+    async def main():
+        async with connection() as (here, there):
+            there.reader.__class__ = Reader
+            there.writer.__class__ = Writer
+            here.writer.write(b"line\nrest")
+            assert await there.reader.readline() == b"own: line\n"
+            assert await there.reader.readexactly(4) == b"rest"
+            assert await there.writer.drain() == "own"
+
+    run(main)
+
+
+def test_a_class_that_changes_while_somebody_waits(run):
+    class Reader(asyncio.StreamReader):
+        pass
+
+    async def main():
+        async with connection() as (here, there):
+
+            async def line():
+                return await there.reader.readline()
+
+            task = asyncio.ensure_future(line())
+            await waiting(there.reader)
+            there.reader.__class__ = Reader
+            here.writer.write(b"line\n")
+            assert await task == b"line\n"
+            assert there.reader._waiter is None
+
+    run(main)
+
+
+def test_drain_waits_while_the_peer_does_not_read(run):
+    async def main():
+        async with connection() as (here, there):
+            assert await there.writer.drain() is None
+            size = 20_000_000
+            there.writer.write(bytes(size))
+
+            async def drain():
+                await there.writer.drain()
+
+            task = asyncio.ensure_future(drain())
+            await turns()
+            assert not task.done()
+            assert len(await here.reader.readexactly(size)) == size
+            await task
+
+            there.writer.write(bytes(size))
+            cancelled = asyncio.ensure_future(drain())
+            await turns()
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await cancelled
+            assert frames_of(caught.value)[-2:] == ["drain", "_drain_helper"]
+
+    run(main)
+
+
+def test_drain_of_a_connection_that_is_closed_or_lost(run):
+    async def main():
+        async with connection() as (_, there):
+            there.reader.set_exception(OSError("told"))
+            with pytest.raises(OSError, match="told") as caught:
+                await there.writer.drain()
+            assert frames_of(caught.value)[-1] == "drain"
+        async with connection() as (_, there):
+            there.writer.close()
+            with pytest.raises(ConnectionResetError, match="Connection lost") as caught:
+                await there.writer.drain()
+            assert frames_of(caught.value)[-2:] == ["drain", "_drain_helper"]
+            with pytest.raises(ConnectionResetError):
+                await there.writer.drain()
+
+    run(main)
+
+
+def test_iteration_over_lines(run):
+    async def main():
+        async with connection() as (here, there):
+            here.writer.write(b"1\n2\n3")
+            here.writer.write_eof()
+            assert [line async for line in there.reader] == [b"1\n", b"2\n", b"3"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("client", [False, True])
+def test_a_reader_that_is_let_go_of_is_freed_at_once(run, client):
+    """Nothing of the loop's keeps it, and no cycle that was not there before."""
+
+    async def main():
+        async with connection() as (here, there):
+            end = here if client else there
+            reference = weakref.ref(end.reader)
+            there.writer.write(b"line\n")
+            here.writer.write(b"line\n")
+            assert await end.reader.readline() == b"line\n"
+            gc.disable()
+            try:
+                end.writer._reader = end.reader = None
+                return reference() is None
+            finally:
+                gc.enable()
+
+    assert run(main)
+
+
+def test_a_task_that_is_forgotten_while_it_reads_is_collected(run, loop, reports):
+    """The cycle of reader, future, task and coroutine."""
+
+    async def main():
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        accepted = []
+        server = await asyncio.start_server(lambda _, writer: accepted.append(writer), "127.0.0.1", 0)
+        transport, _ = await loop.create_connection(lambda: protocol, *server.sockets[0].getsockname())
+
+        async def read(reader):
+            await reader.readexactly(5)
+
+        task = loop.create_task(read(reader))
+        await waiting(reader)
+        references = [weakref.ref(task), weakref.ref(reader)]
+        transport.abort()
+        # As if the connection had never told it of its end.
+        protocol._stream_reader_wr = None
+        task = reader = protocol = transport = None
+        await turns()
+        accepted[0].transport.abort()
+        await close_all(server)
+        return references
+
+    references = run(main)
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+    assert [report["message"] for report in reports] == ["Task was destroyed but it is pending!"]
+
+
+def test_debug_mode_has_asyncios_own_methods(run, loop, loop_name):
+    async def main():
+        loop.set_debug(True)
+        async with connection() as (here, there):
+            assert type(there.reader) is asyncio.StreamReader
+            assert type(there.writer) is asyncio.StreamWriter
+            here.writer.write(b"line\n")
+            coroutine = there.reader.readline()
+            assert isinstance(coroutine, types.CoroutineType)
+            assert await coroutine == b"line\n"
+
+    run(main)
+
+
+def test_nothing_is_left_by_reads_and_drains(run):
+    async def main():
+        async with connection() as (here, there):
+
+            async def rounds(count):
+                for _ in range(count):
+                    here.writer.write(b"line\n12345|")
+                    await there.reader.readline()
+                    await there.reader.readexactly(5)
+                    await there.reader.readuntil(b"|")
+                    await there.writer.drain()
+                    task = asyncio.ensure_future(there.reader.readline())
+                    await turns(2)
+                    task.cancel()
+                    await asyncio.wait([task])
+
+            def counts():
+                gc.collect()
+                return sys.getallocatedblocks(), sys.getrefcount(there.reader), sys.getrefcount(there.writer)
+
+            await rounds(200)
+            blocks, *references = counts()
+            await rounds(200)
+            blocks_now, *references_now = counts()
+            assert references_now == references
+            assert blocks_now - blocks < 50
+
+    run(main)
