@@ -33,8 +33,8 @@ def _sort_key(task: asyncio.Task[Any]) -> tuple[int, str]:
 def describe_task(task: asyncio.Task[Any]) -> dict[str, Any]:
     """Name, coroutine, where it is and in what it waits there, and the names of the tasks that it waits for.
 
-    "where" is the innermost line outside of asyncio ("file:line in function"), "waits_in" the innermost function that is
-    not one of asyncio's own affairs: `StreamReader.readline`, not what that is made of.
+    "where" is the innermost line outside of asyncio ("file:line in function"), "waits_in" the innermost function that
+    is not one of asyncio's own affairs: `StreamReader.readline`, not what that is made of.
     """
     coroutine = task.get_coro()
     where, waits_in = _where(coroutine)
