@@ -44,6 +44,12 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
         }
     }
 
+    /// Gives a reader of a child process's output the native methods of `streams`.
+    #[pyfunction]
+    fn adopt_reader(event_loop: &Bound<'_, LoopCore>, reader: &Bound<'_, PyAny>) -> PyResult<()> {
+        crate::asyncio::streams::adopt_reader(reader, event_loop.get().is_debug()).map(drop)
+    }
+
     #[cfg(feature = "faults")]
     fn add_faults(module: &Bound<'_, PyModule>) -> PyResult<()> {
         use crate::engine::sys::faults;
@@ -69,6 +75,7 @@ fn _native(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()
     crate::py::interpreter::require_main(py)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(tls_backend, module)?)?;
+    module.add_function(wrap_pyfunction!(adopt_reader, module)?)?;
     #[cfg(feature = "faults")]
     add_faults(module)?;
     module.add_class::<LoopCore>()?;

@@ -16,11 +16,13 @@ import types
 import warnings
 import weakref
 from asyncio import streams
+from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.support.builds import has_native_streams
+from tests.support.pipes import files_of_a_pipe
 from tests.support.protocols import close_all
 
 # What asyncio's methods are made of: none of it runs where native methods do the work.
@@ -282,6 +284,134 @@ def test_more_than_the_limit_is_read_exactly_though_reading_was_paused(run):
             assert await there.reader.readexactly(5) == b"after"
 
     run(main)
+
+
+@pytest.mark.parametrize("limit", [100, 1 << 16])
+def test_all_of_a_stream(run, limit):
+    """Several times what the reader holds before it pauses, with and without bytes that were there before."""
+
+    async def main():
+        for early in (0, 1, 1000, 500_000):
+            data = random.Random(early).randbytes(1_000_000)
+            async with connection(limit) as (here, there):
+                here.writer.write(data[:early])
+                await arrival(there.reader, min(early, limit))
+                task = asyncio.ensure_future(there.reader.read())
+                await turns()
+                for start in range(early, len(data), 70_000):
+                    here.writer.write(data[start : min(start + 70_000, len(data))])
+                    await asyncio.sleep(0)
+                here.writer.write_eof()
+                assert await task == data
+                assert await there.reader.read() == b""
+                assert await there.reader.read(5) == b""
+                assert there.reader.at_eof()
+
+    run(main)
+
+
+def test_all_of_a_stream_that_breaks_is_an_error(run):
+    async def main():
+        async with connection() as (here, there):
+
+            async def read():
+                return await there.reader.read()
+
+            task = asyncio.ensure_future(read())
+            await waiting(there.reader)
+            here.writer.write(b"some")
+            while there.reader._buffer or there.reader._waiter is None:
+                await asyncio.sleep(0)
+            await turns()
+            there.reader.set_exception(ConnectionResetError("gone"))
+            with pytest.raises(ConnectionResetError, match="gone") as caught:
+                await task
+            assert frames_of(caught.value)[-3:] == ["read", "read", "_wait_for_data"]
+
+    run(main)
+
+
+def test_all_of_a_stream_though_a_method_is_replaced_on_the_way(run, monkeypatch):
+    """What was taken natively is not lost: asyncio's coroutine gets it, too."""
+
+    async def main():
+        async with connection() as (here, there):
+
+            async def read():
+                return await there.reader.read()
+
+            task = asyncio.ensure_future(read())
+            await waiting(there.reader)
+            here.writer.write(b"first ")
+            await turns(3)
+            while there.reader._buffer or there.reader._waiter is None:
+                await asyncio.sleep(0)
+            original = asyncio.StreamReader._wait_for_data
+            monkeypatch.setattr(asyncio.StreamReader, "_wait_for_data", lambda *args: original(*args))
+            here.writer.write(b"second")
+            await turns(3)
+            here.writer.write_eof()
+            assert await task == b"first second"
+
+    run(main)
+
+
+def test_a_second_reader_does_not_take_from_who_reads_all(run):
+    async def main():
+        async with connection() as (here, there):
+            task = asyncio.ensure_future(there.reader.read())
+            await waiting(there.reader)
+            with pytest.raises(RuntimeError, match=r"read\(\) called while another coroutine"):
+                await there.reader.read()
+            here.writer.write(b"all")
+            here.writer.write_eof()
+            assert await task == b"all"
+
+    run(main)
+
+
+def test_what_a_child_writes(run):
+    data = bytes(range(256)) * 10_000
+
+    async def main():
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), PIPE)
+        child = await asyncio.create_subprocess_exec("cat", **pipes)
+        assert await child.communicate(data) == (data, b"")
+        child = await asyncio.create_subprocess_exec("sh", "-c", "cat >&2", limit=100, **pipes)
+        child.stdin.write(b"line\n" + data)
+        child.stdin.write_eof()
+        assert await child.stderr.readline() == b"line\n"
+        assert await child.stderr.readexactly(1000) == data[:1000]
+        assert await child.stderr.read() == data[1000:]
+        assert await child.stdout.read() == b""
+        assert await child.wait() == 0
+
+    run(main)
+
+
+@pytest.mark.skipif(not has_native_streams, reason="streams are all asyncio's here")
+def test_what_a_child_or_a_pipe_brings_is_read_natively(run, loop, loop_name):
+    async def main():
+        child = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+        child.stdin.write(b"line\nrest")
+        child.stdin.write_eof()
+        assert await child.stdout.readline() == b"line\n"
+        assert await child.stdout.read() == b"rest"
+        await child.wait()
+        end, source = files_of_a_pipe()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.connect_read_pipe(lambda: protocol, end)
+        with source:
+            source.write(b"piped\n")
+        assert await reader.readline() == b"piped\n"
+        assert await reader.read() == b""
+        transport.close()
+
+    called = functions_called(lambda: run(main))
+    assert called - {"_drain_helper", "drain"} == (
+        {"read", "readline", "readuntil", "_wait_for_data"} if loop_name == "asyncio" else set()
+    )
 
 
 def test_two_at_once(run):

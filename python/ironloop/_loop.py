@@ -324,6 +324,7 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
             transport.close()
             await transport._wait()
             raise
+        transport.adopt_readers()
         return transport
 
     def _make_ssl_transport(

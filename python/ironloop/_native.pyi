@@ -27,6 +27,7 @@ __all__ = [
     "TlsTransport",
     "WritePipeTransport",
     "__version__",
+    "adopt_reader",
     "completion_api",
     "tls_backend",
 ]
@@ -340,6 +341,7 @@ class Listener:
         context: Context | None = None,
     ) -> Listener: ...
 
+def adopt_reader(event_loop: LoopCore, reader: asyncio.StreamReader) -> None: ...
 def tls_backend() -> tuple[str, str]: ...
 
 @final

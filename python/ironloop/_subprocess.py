@@ -18,7 +18,10 @@ import sys
 import threading
 from asyncio import unix_events
 from asyncio.log import logger
+from asyncio.subprocess import SubprocessStreamProtocol
 from typing import TYPE_CHECKING, Any
+
+from ._native import adopt_reader
 
 if TYPE_CHECKING:
     from ._loop import Loop
@@ -69,6 +72,13 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
             return
         loop._pidfds.add(pidfd)
         loop._add_reader(pidfd, self._exited, pidfd)
+
+    def adopt_readers(self) -> None:
+        """Have what the child writes be read natively, for `asyncio.create_subprocess_exec`. Called when it runs."""
+        if type(self._protocol) is SubprocessStreamProtocol:
+            for reader in (self._protocol.stdout, self._protocol.stderr):
+                if reader is not None:
+                    adopt_reader(self._loop, reader)
 
     def _exited(self, pidfd: int) -> None:
         loop = self._loop

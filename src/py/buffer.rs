@@ -157,47 +157,6 @@ pub fn extended_by<E: From<PyErr>>(
     filled.map(|_| Some(count))
 }
 
-/// Where `needle`, which is not empty, begins in `array`, not before `start`.
-pub fn find(array: &Bound<'_, PyByteArray>, needle: &[u8], start: usize) -> Option<usize> {
-    // SAFETY: no Python code runs while the bytes are borrowed (without a GIL, see `extended_by`).
-    let bytes = unsafe { array.as_bytes() };
-    let (&first, rest) = needle.split_first()?;
-    let mut from = start;
-    loop {
-        let at = from + memchr(first, bytes.get(from..)?)?;
-        if bytes[at + 1..].starts_with(rest) {
-            return Some(at);
-        }
-        from = at + 1;
-    }
-}
-
-/// Where the first such byte is.
-fn memchr(byte: u8, bytes: &[u8]) -> Option<usize> {
-    // SAFETY: the function looks at as many bytes as there are; what it answers is null, or the address of one of them.
-    let found = unsafe { libc::memchr(bytes.as_ptr().cast(), i32::from(byte), bytes.len()) };
-    (!found.is_null()).then(|| found as usize - bytes.as_ptr() as usize)
-}
-
-/// The first `count` bytes, or all that there are, as `bytes`; they are taken out of `array`.
-///
-/// # Errors
-/// `MemoryError`; `BufferError` if somebody looks at the array's memory.
-pub fn take_front<'py>(array: &Bound<'py, PyByteArray>, count: usize) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: as in `find`; the bytes are copied.
-    let bytes = unsafe { array.as_bytes() };
-    let taken = objects::bytes(array.py(), &bytes[..count.min(bytes.len())])?;
-    if count >= array.len() {
-        array.resize(0)?;
-    } else {
-        // SAFETY: attached, a live object; the count is less than its length, which is a Py_ssize_t.
-        if unsafe { ffi::PySequence_DelSlice(array.as_ptr(), 0, count as ffi::Py_ssize_t) } != 0 {
-            return Err(PyErr::fetch(array.py()));
-        }
-    }
-    Ok(taken)
-}
-
 /// Memory that is filled and read again and again.
 pub struct Scratch(Box<[MaybeUninit<u8>]>);
 

@@ -5,6 +5,7 @@
 
 pub mod awaitable;
 pub mod buffer;
+pub mod byte_array;
 pub mod c_function;
 pub mod call;
 pub mod class;

@@ -20,8 +20,9 @@ use pyo3::Borrowed;
 use super::attributes::Attributes;
 use super::draining::is_drained;
 use super::known::classes;
-use super::reading::{forget_waiter, look, make_waiter, take, Look};
+use super::reading::{forget_waiter, look, make_waiter, resume_if_paused, Look};
 use crate::py::awaitable::{self, send_none, Awaitable, Step};
+use crate::py::byte_array::{move_front, put_back, take_front, GrowingBytes};
 use crate::py::loop_owned::LoopOwned;
 use crate::py::names::name;
 use crate::py::recycled::{self, Kept, Recycled};
@@ -37,6 +38,8 @@ pub fn set_up(py: Python<'_>) -> PyResult<()> {
 pub enum Work {
     /// `reader.read(n)`, n > 0.
     Read(usize),
+    /// `reader.read()`: all until the end of the stream.
+    ReadAll,
     /// `reader.readexactly(n)`, n > 0.
     ReadExactly(usize),
     /// `reader.readline()`.
@@ -51,7 +54,7 @@ impl Work {
     /// The names of class and method.
     fn names(&self) -> (&'static str, &'static str) {
         match self {
-            Self::Read(_) => ("StreamReader", "read"),
+            Self::Read(_) | Self::ReadAll => ("StreamReader", "read"),
             Self::ReadExactly(_) => ("StreamReader", "readexactly"),
             Self::ReadLine => ("StreamReader", "readline"),
             Self::ReadUntil(_) => ("StreamReader", "readuntil"),
@@ -67,6 +70,7 @@ impl Work {
         let (reader, writer) = (classes.reader_base.bind(py), classes.writer_base.bind(py));
         match self {
             Self::Read(count) => reader.call_method1(name!(py, "read"), (stream, *count)),
+            Self::ReadAll => reader.call_method1(name!(py, "read"), (stream,)),
             Self::ReadExactly(count) => reader.call_method1(name!(py, "readexactly"), (stream, *count)),
             Self::ReadLine => reader.call_method1(name!(py, "readline"), (stream,)),
             Self::ReadUntil(separator) => reader.call_method1(name!(py, "readuntil"), (stream, separator)),
@@ -77,16 +81,25 @@ impl Work {
 
 enum State {
     New,
-    /// For a future of the reader's, by its iterator; `searched`: see `Look::Wait`.
+    /// For a future of the reader's, by its iterator.
     Waiting {
         iterator: Py<PyAny>,
-        searched: usize,
+        progress: Progress,
     },
     /// asyncio's coroutine does it.
     Handed(Py<PyAny>),
     /// A step is being made.
     Running,
     Ended,
+}
+
+/// What is known of a read that has waited.
+#[derive(Default)]
+struct Progress {
+    /// See `Look::Wait`.
+    searched: usize,
+    /// What `ReadAll` has taken.
+    collected: GrowingBytes,
 }
 
 /// See the module's documentation.
@@ -110,8 +123,8 @@ impl Recycled for StreamCoroutine {
         let stream = stream.into_bound(py);
         match state.into_inner() {
             State::New => quietly(py, || work.begin_by_asyncio(&stream).map(drop)),
-            State::Waiting { iterator, .. } => {
-                drop(iterator.into_bound(py));
+            State::Waiting { iterator, progress } => {
+                drop((iterator.into_bound(py), progress.collected.into_bound(py)));
                 quietly(py, || forget_waiter(&stream));
             }
             State::Handed(coroutine) => drop(coroutine.into_bound(py)),
@@ -183,7 +196,7 @@ impl StreamCoroutine {
     #[inline]
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<Step<'py>> {
         if !matches!(self.work, Work::Drain) {
-            return self.read(py, false, 0);
+            return self.read(py, false, Progress::default());
         }
         let writer = self.stream.bind(py);
         if is_drained(writer).unwrap_or(false) {
@@ -192,38 +205,57 @@ impl StreamCoroutine {
         self.hand_to(self.work.begin_by_asyncio(writer)?)
     }
 
-    /// Takes what is to be read, or waits for it. `waited` and `searched`: see `look`.
-    fn read<'py>(&self, py: Python<'py>, waited: bool, searched: usize) -> PyResult<Step<'py>> {
+    /// Takes what is to be read, or waits for it. `waited`: see `look`.
+    fn read<'py>(&self, py: Python<'py>, waited: bool, progress: Progress) -> PyResult<Step<'py>> {
         let reader = self.stream.bind(py);
-        let (mut waited, mut searched) = (waited, searched);
+        let (mut waited, mut progress) = (waited, progress);
         loop {
-            match look(reader, &self.work, waited, searched).unwrap_or(Look::HandOver) {
+            match look(reader, &self.work, waited, progress.searched).unwrap_or(Look::HandOver) {
+                Look::Take { attributes, buffer, count } if !matches!(self.work, Work::ReadAll) => {
+                    let data = take_front(&buffer, count)?;
+                    resume_if_paused(reader, &attributes)?;
+                    return Ok(Step::Return(data));
+                }
+                Look::Take { count: 0, .. } => return progress.collected.finish(py).map(Step::Return),
                 Look::Take { attributes, buffer, count } => {
-                    return take(reader, &attributes, &buffer, count).map(Step::Return);
+                    move_front(&buffer, count, &mut progress.collected)?;
+                    resume_if_paused(reader, &attributes)?;
+                    waited = false;
                 }
-                Look::Wait { attributes, searched: so_far } => {
-                    searched = so_far;
-                    if let Some(step) = self.wait(make_waiter(py, &attributes)?, searched)? {
-                        return Ok(step);
+                Look::Wait { attributes, searched } => {
+                    progress.searched = searched;
+                    match self.wait(make_waiter(py, &attributes)?, progress)? {
+                        Waited::Step(step) => return Ok(step),
+                        Waited::Done(so_far) => (waited, progress) = (true, so_far),
                     }
-                    waited = true;
                 }
-                Look::HandOver => return self.hand_to(self.work.begin_by_asyncio(reader)?),
+                Look::HandOver => return self.hand_over(reader, progress),
             }
         }
     }
 
-    /// A step of the future that is waited for; `None`: it is done, and there is something to be looked at.
-    fn wait<'py>(&self, iterator: Bound<'py, PyAny>, searched: usize) -> PyResult<Option<Step<'py>>> {
+    /// A step of the future that is waited for.
+    fn wait<'py>(&self, iterator: Bound<'py, PyAny>, progress: Progress) -> PyResult<Waited<'py>> {
         let py = iterator.py();
         match send_none(&iterator) {
             Ok(Step::Yield(future)) => {
-                self.turn(py, State::Waiting { iterator: iterator.unbind(), searched });
-                Ok(Some(Step::Yield(future)))
+                self.turn(py, State::Waiting { iterator: iterator.unbind(), progress });
+                Ok(Waited::Step(Step::Yield(future)))
             }
-            Ok(Step::Return(_)) => forget_waiter(self.stream.bind(py)).map(|()| None),
+            Ok(Step::Return(_)) => forget_waiter(self.stream.bind(py)).map(|()| Waited::Done(progress)),
             Err(error) => forget_waiter(self.stream.bind(py)).and(Err(error)),
         }
+    }
+
+    /// asyncio's coroutine begins, with what was taken in its place again.
+    #[cold]
+    fn hand_over<'py>(&self, reader: &Bound<'py, PyAny>, progress: Progress) -> PyResult<Step<'py>> {
+        let py = reader.py();
+        if !progress.collected.is_empty() {
+            let buffer = reader.getattr(name!(py, "_buffer"))?;
+            put_back(buffer.cast()?, &progress.collected.finish(py)?)?;
+        }
+        self.hand_to(self.work.begin_by_asyncio(reader)?)
     }
 
     /// A step of asyncio's coroutine.
@@ -287,6 +319,14 @@ impl StreamCoroutine {
     }
 }
 
+/// What came of waiting.
+enum Waited<'py> {
+    /// It goes on.
+    Step(Step<'py>),
+    /// There is something to be looked at.
+    Done(Progress),
+}
+
 impl Awaitable for StreamCoroutine {
     fn begin<'py>(slf: Borrowed<'_, 'py, Self>) -> PyResult<()> {
         let free = slf.get().state.with(slf.py(), |state| matches!(state, State::New | State::Ended));
@@ -304,9 +344,9 @@ impl Awaitable for StreamCoroutine {
                 this.turn(py, State::New);
                 return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
             }
-            State::Waiting { iterator, searched } => match this.wait(iterator.into_bound(py), searched) {
-                Ok(Some(step)) => Ok(step),
-                Ok(None) => this.read(py, true, searched),
+            State::Waiting { iterator, progress } => match this.wait(iterator.into_bound(py), progress) {
+                Ok(Waited::Step(step)) => Ok(step),
+                Ok(Waited::Done(progress)) => this.read(py, true, progress),
                 Err(error) => Err(error),
             },
             State::Handed(coroutine) => this.hand_to(coroutine.into_bound(py)),

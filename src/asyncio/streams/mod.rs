@@ -24,7 +24,7 @@ mod known;
 mod native;
 mod reading;
 
-pub use adoption::{adopt, Introduction};
+pub use adoption::{adopt, adopt_reader, Introduction};
 pub use coroutine::{coroutine_of, set_up, StreamCoroutine};
 pub use feed::Feed;
 pub use known::is_reader_protocol;

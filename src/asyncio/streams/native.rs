@@ -43,9 +43,8 @@ fn derived_from<'py>(base: &Bound<'py, PyType>, name: &str) -> PyResult<Bound<'p
     Ok(py.get_type::<PyType>().call1((name, (base,), names))?.cast_into::<PyType>()?)
 }
 
-/// A number of bytes that native code reads.
-fn positive(value: Borrowed<'_, '_, PyAny>) -> Option<usize> {
-    value.cast_exact::<PyInt>().ok()?.extract().ok().filter(|&count| count > 0)
+fn number(value: Borrowed<'_, '_, PyAny>) -> Option<isize> {
+    value.cast_exact::<PyInt>().ok()?.extract().ok()
 }
 
 macro_rules! stream_method {
@@ -83,7 +82,8 @@ stream_method!(
     c"read",
     c"read($self, n=-1)\n--\n\nUp to n bytes, as soon as there are any; all until the end of the stream if n is negative.",
     |_py, positional| match positional {
-        [count] => positive(*count).map(Work::Read),
+        [] => Some(Work::ReadAll),
+        [count] => number(*count).filter(|&count| count != 0).map(|count| count.try_into().map_or(Work::ReadAll, Work::Read)),
         _ => None,
     }
 );
@@ -92,7 +92,7 @@ stream_method!(
     c"readexactly",
     c"readexactly($self, n)\n--\n\nExactly n bytes; asyncio.IncompleteReadError if the stream ends before.",
     |_py, positional| match positional {
-        [count] => positive(*count).map(Work::ReadExactly),
+        [count] => number(*count)?.try_into().ok().filter(|&count| count > 0).map(Work::ReadExactly),
         _ => None,
     }
 );

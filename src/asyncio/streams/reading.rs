@@ -9,7 +9,7 @@ use super::attributes::Attributes;
 use super::coroutine::Work;
 use super::known::classes;
 use crate::py::awaitable::iterate;
-use crate::py::buffer;
+use crate::py::byte_array::find as find_in;
 use crate::py::call;
 use crate::py::names::name;
 use crate::py::objects;
@@ -62,7 +62,11 @@ pub fn look<'py>(reader: &Bound<'py, PyAny>, work: &Work, waited: bool, searched
         Found::TooMuch => return Ok(Look::HandOver),
         Found::Missing { searched } => searched,
     };
-    if attributes.is_set(name!(py, "_eof"))? || !attributes.get(name!(py, "_waiter"))?.is_none() {
+    let eof = attributes.is_set(name!(py, "_eof"))?;
+    if eof && matches!(work, Work::Read(_) | Work::ReadAll) {
+        return Ok(Look::Take { attributes, buffer, count: 0 });
+    }
+    if eof || !attributes.get(name!(py, "_waiter"))?.is_none() {
         return Ok(Look::HandOver);
     }
     Ok(Look::Wait { attributes, searched })
@@ -82,7 +86,8 @@ fn find(
         // `read` waits once, and takes what is there then.
         Work::Read(count) if waited || held > 0 => return Ok(Found::Bytes(held.min(*count))),
         Work::ReadExactly(count) if held >= *count => return Ok(Found::Bytes(*count)),
-        Work::Read(_) | Work::ReadExactly(_) => return Ok(Found::Missing { searched }),
+        Work::ReadAll if waited || held > 0 => return Ok(Found::Bytes(held)),
+        Work::Read(_) | Work::ReadAll | Work::ReadExactly(_) => return Ok(Found::Missing { searched }),
         Work::Drain => return Ok(Found::TooMuch),
         Work::ReadLine => b"\n",
         Work::ReadUntil(separator) => separator.bind(py).as_bytes(),
@@ -91,30 +96,24 @@ fn find(
         return Ok(Found::Missing { searched });
     }
     let limit: usize = attributes.get(name!(py, "_limit"))?.extract()?;
-    Ok(match buffer::find(buffer, separator, searched) {
+    Ok(match find_in(buffer, separator, searched) {
         Some(start) if start <= limit => Found::Bytes(start + separator.len()),
         None if held + 1 - separator.len() <= limit => Found::Missing { searched: held + 1 - separator.len() },
         _ => Found::TooMuch,
     })
 }
 
-/// Takes bytes out of the buffer; reading goes on if it was paused, and there is little enough left.
+/// Bytes were taken out of the buffer: reading goes on if it was paused, and there is little enough left.
 ///
 /// # Errors
-/// `MemoryError`, `BufferError` if somebody looks at the buffer, what resuming raises.
+/// What resuming raises.
 #[inline]
-pub fn take<'py>(
-    reader: &Bound<'py, PyAny>,
-    attributes: &Attributes<'py>,
-    buffer: &Bound<'py, PyByteArray>,
-    count: usize,
-) -> PyResult<Bound<'py, PyAny>> {
+pub fn resume_if_paused<'py>(reader: &Bound<'py, PyAny>, attributes: &Attributes<'py>) -> PyResult<()> {
     let py = reader.py();
-    let data = buffer::take_front(buffer, count)?;
     if attributes.is_set(name!(py, "_paused"))? {
         reader.call_method0(name!(py, "_maybe_resume_transport"))?;
     }
-    Ok(data)
+    Ok(())
 }
 
 /// A future that ends when there is more, to be iterated over; reading goes on if it was paused.

@@ -22,6 +22,7 @@ use pyo3::types::{PyDict, PyString};
 use super::GROWN_PIPE;
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::LoopCore;
+use crate::asyncio::streams;
 use crate::asyncio::transport::description::{polling, Description};
 use crate::asyncio::transport::endpoint::{self, Endpoint, Registration};
 use crate::asyncio::transport::info::{self, Descriptor};
@@ -226,6 +227,7 @@ impl ReadPipeTransport {
             started: false,
             growable: kind == FileKind::Pipe,
         };
+        streams::adopt(protocol, event_loop.get().is_debug())?;
         let extra = info::with_pipe(extra, pipe)?;
         let this = Self { event_loop: event_loop.clone().unbind(), extra, inner: LoopOwned::new(inner) };
         let transport = new_with_dict(py, this)?;
