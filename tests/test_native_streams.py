@@ -92,6 +92,15 @@ def frames_of(error):
     return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
 
 
+async def frames_below(awaitable):
+    """Of the exception that comes out of it. Before Python 3.11 a task does not hand on those of a cancellation."""
+    try:
+        await awaitable
+    except BaseException as error:
+        return frames_of(error)[1:]
+    raise AssertionError("no exception")
+
+
 def functions_called(function):
     """Which of COROUTINES run meanwhile, those of asyncio/streams.py."""
     called = set()
@@ -431,34 +440,25 @@ def test_two_at_once(run):
 def test_an_exception_comes_out_of_the_frames_of_asyncio(run, call):
     method = call.partition("(")[0]
 
-    async def await_it(reader):
-        return await eval(f"reader.{call}", {"reader": reader})
+    def begin(reader):
+        return frames_below(eval(f"reader.{call}", {"reader": reader}))
 
     async def main():
         async with connection() as (_, there):
-            cancelled = asyncio.ensure_future(await_it(there.reader))
+            cancelled = asyncio.ensure_future(begin(there.reader))
             await waiting(there.reader)
-            cancelled.cancel("enough")
-            with pytest.raises(asyncio.CancelledError) as caught:
-                await cancelled
+            cancelled.cancel()
+            frames = await cancelled
+            assert (frames[0], frames[-1]) == (method, "_wait_for_data")
             assert there.reader._waiter is None
-            frames = frames_of(caught.value)
-            assert frames[frames.index("await_it") + 1 :][:1] == [method]
-            assert frames[-1] == "_wait_for_data"
 
-            failed = asyncio.ensure_future(await_it(there.reader))
+            failed = asyncio.ensure_future(begin(there.reader))
             await waiting(there.reader)
             there.reader.set_exception(ConnectionResetError("gone"))
-            with pytest.raises(ConnectionResetError, match="gone") as caught:
-                await failed
-            frames = frames_of(caught.value)
-            assert frames[frames.index("await_it") + 1 :][:1] == [method]
-            assert frames[-1] == "_wait_for_data"
+            frames = await failed
+            assert (frames[0], frames[-1]) == (method, "_wait_for_data")
             assert isinstance(there.reader.exception(), ConnectionResetError)
-
-            with pytest.raises(ConnectionResetError, match="gone") as caught:
-                await await_it(there.reader)
-            assert method in frames_of(caught.value)
+            assert method in await begin(there.reader)
 
     run(main)
 
@@ -796,12 +796,10 @@ def test_drain_waits_while_the_peer_does_not_read(run):
             await task
 
             there.writer.write(bytes(size))
-            cancelled = asyncio.ensure_future(drain())
+            cancelled = asyncio.ensure_future(frames_below(there.writer.drain()))
             await turns()
             cancelled.cancel()
-            with pytest.raises(asyncio.CancelledError) as caught:
-                await cancelled
-            assert frames_of(caught.value)[-2:] == ["drain", "_drain_helper"]
+            assert await cancelled == ["drain", "_drain_helper"]
 
     run(main)
 
@@ -855,8 +853,11 @@ def test_a_reader_that_is_let_go_of_is_freed_at_once(run, client):
     assert run(main)
 
 
-def test_a_task_that_is_forgotten_while_it_reads_is_collected(run, loop, reports):
+def test_a_task_that_is_forgotten_while_it_reads_is_collected(run, loop):
     """The cycle of reader, future, task and coroutine."""
+    messages = []
+    # The whole report has the task, which would live on.
+    loop.set_exception_handler(lambda _loop, context: messages.append(context["message"]))
 
     async def main():
         reader = asyncio.StreamReader(loop=loop)
@@ -883,7 +884,7 @@ def test_a_task_that_is_forgotten_while_it_reads_is_collected(run, loop, reports
     references = run(main)
     gc.collect()
     assert [reference() for reference in references] == [None, None]
-    assert [report["message"] for report in reports] == ["Task was destroyed but it is pending!"]
+    assert messages == ["Task was destroyed but it is pending!"]
 
 
 def test_debug_mode_has_asyncios_own_methods(run, loop, loop_name):
