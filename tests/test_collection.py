@@ -147,6 +147,7 @@ def protocol_of_a_stream(loop, witness):
 
 
 def introduction(loop, witness):
+    # Until the connection is made.
     return protocol_of_a_stream(loop, witness)[0]._client_connected_cb
 
 

@@ -30,6 +30,53 @@ OPEN = {
         keep[-1].write(bytes(10_000_000))
         keep.append(server)
     """,
+    "streams": """
+        async def pump(reader, writer):
+            keep.append(writer)
+            while True:
+                writer.write(bytes(400_000))
+                await writer.drain()
+
+        async def take(reader):
+            while True:
+                await reader.read(1 << 16)
+
+        server = await asyncio.start_server(pump, "127.0.0.1", 0)
+        for _ in range(4):
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            keep.extend((writer, asyncio.ensure_future(take(reader))))
+        keep.append(server)
+    """,
+    "drains that are cancelled": """
+        async def cancel(reader, writer):
+            keep.append(writer)
+            writer.write(bytes(20_000_000))
+            while True:
+                tasks = [asyncio.ensure_future(asyncio.wait_for(writer.drain(), 100)) for _ in range(50)]
+                await asyncio.sleep(0)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+
+        server = await asyncio.start_server(cancel, "127.0.0.1", 0)
+        keep.extend(await asyncio.open_connection(*server.sockets[0].getsockname()))
+        keep.append(server)
+    """,
+    "a connection that is made": """
+        def made(reader, writer):
+            keep.append(writer)
+            end = time.monotonic() + 0.005
+            while time.monotonic() < end:
+                pass
+
+        async def connect():
+            while True:
+                _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                writer.transport.abort()
+
+        server = await asyncio.start_server(made, "127.0.0.1", 0)
+        keep.extend((server, asyncio.ensure_future(connect())))
+    """,
     "tls handshake": """
         server = await asyncio.start_server(read_on, "127.0.0.1", 0)
         task = asyncio.ensure_future(asyncio.open_connection(

@@ -18,6 +18,7 @@ import weakref
 from asyncio import streams
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
+from unittest import mock
 
 import pytest
 
@@ -594,6 +595,120 @@ def test_by_hand(run):
         run(main)
 
 
+def test_by_generators(run):
+    """`yield from`, as wrappers of awaitables do it."""
+
+    class Wrapper:
+        def __init__(self, awaitable):
+            self.awaitable = awaitable
+
+        def __await__(self):
+            return (yield from self.awaitable.__await__())
+
+    async def main():
+        async with connection() as (here, there):
+            assert await Wrapper(there.writer.drain()) is None
+            task = asyncio.ensure_future(Wrapper(there.reader.readexactly(5)))
+            await waiting(there.reader)
+            here.writer.write(b"hello")
+            assert await task == b"hello"
+            steps = there.reader.readline().__await__()
+            assert steps.__next__() is there.reader._waiter
+            steps.close()
+
+    run(main)
+
+
+def test_an_awaitable_of_the_programs_own_in_the_place_of_a_future(run, loop, monkeypatch):
+    awaited = []
+
+    class Future(asyncio.Future):
+        def __await__(self):
+            awaited.append(1)
+            return super().__await__()
+
+    async def main():
+        async with connection() as (here, there):
+            monkeypatch.setattr(loop, "create_future", lambda: Future(loop=loop))
+            task = asyncio.ensure_future(there.reader.readline())
+            await waiting(there.reader)
+            monkeypatch.undo()
+            here.writer.write(b"line\n")
+            assert await task == b"line\n"
+
+    run(main)
+    assert awaited
+
+
+def test_an_exception_that_comes_after_the_data_is_for_the_next_read(run):
+    async def main():
+        for call, expected in [("readexactly(10)", asyncio.IncompleteReadError), ("readline()", b"12345")]:
+            async with connection() as (_, there):
+
+                async def read(call=call, there=there):
+                    return await eval(f"reader.{call}", {"reader": there.reader})
+
+                task = asyncio.ensure_future(read())
+                await waiting(there.reader)
+                there.reader.feed_data(b"12345")
+                there.reader.feed_eof()
+                there.reader.set_exception(KeyError("later"))
+                found = await outcome_of(task)
+                assert (found[0] if isinstance(found, tuple) else found) == expected
+                assert isinstance(there.reader.exception(), KeyError)
+
+    run(main)
+
+
+def test_the_end_resumes_a_transport_that_is_paused(run):
+    async def main():
+        async with connection() as (here, there):
+            here.writer.write_eof()
+            while not there.reader._eof:
+                await asyncio.sleep(0)
+            there.transport = there.writer.transport
+            there.transport.pause_reading()
+            there.reader._paused = True
+            assert await there.reader.read() == b""
+            assert not there.reader._paused
+
+    run(main)
+
+
+def test_a_coroutine_that_no_task_could_be_made_of_can_be_awaited(run, loop):
+    def factory(loop, coro, **options):
+        raise KeyError("no task")
+
+    async def main():
+        async with connection() as (here, there):
+            coroutine = there.reader.readexactly(5)
+            loop.set_task_factory(factory)
+            with pytest.raises(KeyError, match="no task"):
+                loop.create_task(coroutine)
+            loop.set_task_factory(None)
+            here.writer.write(b"hello")
+            assert await coroutine == b"hello"
+
+    run(main)
+
+
+def test_the_protocol_keeps_the_programs_callback(run):
+    async def main():
+        async def accept(reader, writer):
+            callbacks.append(writer._protocol._client_connected_cb)
+            writer.close()
+
+        callbacks = []
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await reader.read() == b""
+        writer.close()
+        await close_all(server)
+        assert callbacks == [accept]
+
+    run(main)
+
+
 def test_what_debuggers_look_at(run):
     """Where a coroutine is, and what it waits for, as CPython's own coroutines say it."""
 
@@ -605,10 +720,14 @@ def test_what_debuggers_look_at(run):
             assert coroutine.cr_frame.f_code is coroutine.cr_code
             assert coroutine.cr_await is None
             assert not coroutine.cr_running
+            assert coroutine.cr_origin is None
+            assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
             coroutine.send(None)
             assert coroutine.cr_frame.f_code is coroutine.cr_code
             assert coroutine.cr_await is not None
+            assert inspect.getcoroutinestate(coroutine) == inspect.CORO_SUSPENDED
             coroutine.close()
+            assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
             assert coroutine.cr_frame is None
 
             unlucky = reader.readuntil(b"")
@@ -707,6 +826,35 @@ def test_what_is_replaced_is_called(run, monkeypatch, name, on_class):
             del calls[:]
             await use(here, there)
             assert not calls
+
+    run(main)
+
+
+@pytest.mark.parametrize("method", ["read", "readexactly", "readline", "readuntil", "drain"])
+def test_a_mock_in_the_place_of_a_method(run, method):
+    """It is not bound, as functions are."""
+    owner = asyncio.StreamWriter if method == "drain" else asyncio.StreamReader
+
+    async def main():
+        async with connection() as (_, there):
+            stream = there.writer if method == "drain" else there.reader
+            with mock.patch.object(owner, method, return_value=b"mocked") as mocked:
+                assert await getattr(stream, method)(10) == b"mocked"
+                mocked.assert_called_once_with(10)
+
+    run(main)
+
+
+@pytest.mark.skipif(not has_native_streams, reason="streams are all asyncio's here")
+def test_what_is_replaced_in_the_class_of_a_reader_is_called(run, monkeypatch):
+    async def own(self, separator=b"\n"):
+        return b"own"
+
+    async def main():
+        async with connection() as (_, there):
+            monkeypatch.setattr(type(there.reader), "readuntil", own)
+            assert await there.reader.readline() == b"own"
+            monkeypatch.undo()
 
     run(main)
 

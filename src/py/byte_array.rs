@@ -148,9 +148,13 @@ impl GrowingBytes {
             None => objects::bytes(py, b""),
         }
     }
+}
 
-    /// For who gives back references as `Bound`.
-    pub fn into_bound(self, py: Python<'_>) -> Option<Bound<'_, PyAny>> {
-        self.object.map(|object| object.into_bound(py))
+impl Drop for GrowingBytes {
+    /// PyO3 may not know that the thread is attached.
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            let _dropped = Python::try_attach(|py| drop(object.into_bound(py)));
+        }
     }
 }

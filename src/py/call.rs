@@ -134,6 +134,16 @@ fn keywords_of<'py>(
     Ok(keywords)
 }
 
+/// `target.name(*arguments)`, for calls that are rare.
+pub fn call_method<'py>(
+    target: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    arguments: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let method = target.getattr(name)?;
+    call_tuple(target.py(), method.as_unbound(), arguments.as_unbound())
+}
+
 /// `function(*arguments, **keywords)`. A function in Python gets a copy of the keywords, one in C these.
 #[inline]
 pub fn call_with_keywords<'py>(

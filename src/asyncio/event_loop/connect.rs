@@ -19,6 +19,7 @@ use super::watchers::Direction;
 use super::LoopCore;
 use crate::engine;
 use crate::engine::sys::socket;
+use crate::py::call;
 use crate::py::error::{os_error, os_error_with};
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
 use crate::py::names::name;
@@ -34,7 +35,8 @@ impl LoopCore {
         if self.state(py, |state| state.sources.is_taken(fd)) {
             return Ok(Attempt::Unusual);
         }
-        let errno: i32 = match sock.call_method1(name!(py, "connect_ex"), (address,)) {
+        let errno: i32 = match call::call_method1(py, sock.as_unbound(), name!(py, "connect_ex").as_unbound(), address)
+        {
             Ok(errno) => errno.extract()?,
             Err(error) if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyOverflowError>(py) => {
                 return Ok(Attempt::Unusual);

@@ -12,7 +12,7 @@ use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
 use pyo3::Borrowed;
 
 use super::LoopCore;
-use crate::asyncio::streams::coroutine_of;
+use crate::asyncio::streams::with_coroutine_of;
 use crate::py::call;
 use crate::py::imports::{imports, Accelerated, Imports};
 use crate::py::method::{add_fast_method, add_plain_method, Arguments, FastMethod, PlainMethod};
@@ -54,11 +54,7 @@ impl FastMethod<LoopCore> for CreateTask {
         if slf.get().needs_checks() || slf.get().state(py, |state| state.task_factory.is_some()) {
             return None;
         }
-        Some(match coroutine_of(*coro) {
-            Ok(None) => new_task(imports, slf, *coro, option),
-            Ok(Some(coro)) => new_task(imports, slf, coro.as_borrowed(), option),
-            Err(error) => Err(error),
-        })
+        Some(with_coroutine_of(*coro, |coro| new_task(imports, slf, coro, option)))
     }
 
     /// Everything but the plain case is the running interpreter's own code.
@@ -66,9 +62,10 @@ impl FastMethod<LoopCore> for CreateTask {
         let py = slf.py();
         let slf = slf.to_owned().into_any().unbind();
         let create_task = &imports(py)?.create_task;
-        let coro = arguments.positional().first().map(|coro| coroutine_of(*coro)).transpose()?.flatten();
-        let task = match coro {
-            Some(coro) => arguments.behind_first().forward(py, create_task, &[&slf, &coro.unbind()]),
+        let task = match arguments.positional().first() {
+            Some(coro) => with_coroutine_of(*coro, |coro| {
+                arguments.behind_first().forward(py, create_task, &[&slf, coro.to_owned().as_unbound()])
+            }),
             None => arguments.forward(py, create_task, &[&slf]),
         };
         task.map(Bound::unbind)

@@ -9,11 +9,12 @@
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::attributes::Attributes;
 use super::coroutine::StreamCoroutine;
 use super::known::{classes, is_reader_protocol};
+use crate::py::call;
 use crate::py::names::name;
 use crate::py::recycled;
 
@@ -71,9 +72,12 @@ impl Introduction {
     fn __call__<'py>(&self, reader: &Bound<'py, PyAny>, writer: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = writer.py();
         if let Some(classes) = classes(py).filter(|classes| writer.get_type().is(&classes.writer_base)) {
+            // It is called once.
+            let protocol = writer.getattr(name!(py, "_protocol"))?;
+            protocol.setattr(name!(py, "_client_connected_cb"), &self.callback)?;
             writer.setattr(name!(py, "__class__"), &classes.writer)?;
         }
-        self.callback.bind(py).call1(PyTuple::new(py, [reader, writer])?)
+        call::vectorcall(py, self.callback.bind(py), &[reader.as_ptr(), writer.as_ptr()], 2, None)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

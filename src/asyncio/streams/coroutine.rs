@@ -23,8 +23,10 @@ use super::known::classes;
 use super::reading::{forget_waiter, look, make_waiter, resume_if_paused, Look};
 use crate::py::awaitable::{self, send_none, Awaitable, Step};
 use crate::py::byte_array::{move_front, put_back, take_front, GrowingBytes};
+use crate::py::call;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::names::name;
+use crate::py::objects;
 use crate::py::recycled::{self, Kept, Recycled};
 
 /// Makes the class ready for use.
@@ -67,14 +69,17 @@ impl Work {
     fn begin_by_asyncio<'py>(&self, stream: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = stream.py();
         let classes = classes(py).expect("whoever has this method has a class that was made from them");
-        let (reader, writer) = (classes.reader_base.bind(py), classes.writer_base.bind(py));
+        let method = |name| classes.method_of_asyncio(stream, name);
+        let with = |method: Bound<'py, PyAny>, argument: Bound<'py, PyAny>| {
+            call::call1(py, method.as_unbound(), argument.as_unbound())
+        };
         match self {
-            Self::Read(count) => reader.call_method1(name!(py, "read"), (stream, *count)),
-            Self::ReadAll => reader.call_method1(name!(py, "read"), (stream,)),
-            Self::ReadExactly(count) => reader.call_method1(name!(py, "readexactly"), (stream, *count)),
-            Self::ReadLine => reader.call_method1(name!(py, "readline"), (stream,)),
-            Self::ReadUntil(separator) => reader.call_method1(name!(py, "readuntil"), (stream, separator)),
-            Self::Drain => writer.call_method1(name!(py, "drain"), (stream,)),
+            Self::Read(count) => with(method(name!(py, "read"))?, objects::count(py, *count as u64)?),
+            Self::ReadAll => call::call0(py, method(name!(py, "read"))?.as_unbound()),
+            Self::ReadExactly(count) => with(method(name!(py, "readexactly"))?, objects::count(py, *count as u64)?),
+            Self::ReadLine => call::call0(py, method(name!(py, "readline"))?.as_unbound()),
+            Self::ReadUntil(separator) => with(method(name!(py, "readuntil"))?, separator.bind(py).clone().into_any()),
+            Self::Drain => call::call0(py, method(name!(py, "drain"))?.as_unbound()),
         }
     }
 }
@@ -124,7 +129,7 @@ impl Recycled for StreamCoroutine {
         match state.into_inner() {
             State::New => quietly(py, || work.begin_by_asyncio(&stream).map(drop)),
             State::Waiting { iterator, progress } => {
-                drop((iterator.into_bound(py), progress.collected.into_bound(py)));
+                drop((iterator.into_bound(py), progress));
                 quietly(py, || forget_waiter(&stream));
             }
             State::Handed(coroutine) => drop(coroutine.into_bound(py)),
@@ -134,6 +139,20 @@ impl Recycled for StreamCoroutine {
             drop(separator.into_bound(py));
         }
     }
+}
+
+/// Runs `body` while the reader has no exception, which asyncio's coroutines raise when they begin.
+fn past_exception<R>(reader: &Bound<'_, PyAny>, body: impl FnOnce() -> R) -> PyResult<R> {
+    let py = reader.py();
+    let name = name!(py, "_exception");
+    let exception = reader.getattr(name)?;
+    if exception.is_none() {
+        return Ok(body());
+    }
+    reader.setattr(name, py.None().bind(py))?;
+    let result = body();
+    reader.setattr(name, exception)?;
+    Ok(result)
 }
 
 /// For a destructor: leaves the current exception alone, and tells of its own.
@@ -148,16 +167,18 @@ fn quietly(py: Python<'_>, body: impl FnOnce() -> PyResult<()>) {
     }
 }
 
-/// For who makes a task of a coroutine: asyncio's own, if this is one of ours that has not begun.
+/// For who makes a task of a coroutine: `make` gets asyncio's own, if this is one of ours that has not begun.
 ///
 /// # Errors
-/// What asyncio's method raises.
+/// What asyncio's method raises, or `make`; the coroutine is as it was then.
 #[inline]
-pub fn coroutine_of<'py>(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    match object.cast_exact::<StreamCoroutine>() {
-        Ok(coroutine) => coroutine.get().give_up(object.py()),
-        Err(_) => Ok(None),
-    }
+pub fn with_coroutine_of<'py>(
+    object: Borrowed<'_, 'py, PyAny>,
+    make: impl FnOnce(Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let Ok(ours) = object.cast_exact::<StreamCoroutine>() else { return make(object) };
+    let Some(coroutine) = ours.get().give_up(object.py())? else { return make(object) };
+    make(coroutine.as_borrowed()).inspect_err(|_| ours.get().take_back(&coroutine))
 }
 
 impl StreamCoroutine {
@@ -216,7 +237,10 @@ impl StreamCoroutine {
                     resume_if_paused(reader, &attributes)?;
                     return Ok(Step::Return(data));
                 }
-                Look::Take { count: 0, .. } => return progress.collected.finish(py).map(Step::Return),
+                Look::Take { attributes, count: 0, .. } => {
+                    resume_if_paused(reader, &attributes)?;
+                    return progress.collected.finish(py).map(Step::Return);
+                }
                 Look::Take { attributes, buffer, count } => {
                     move_front(&buffer, count, &mut progress.collected)?;
                     resume_if_paused(reader, &attributes)?;
@@ -229,7 +253,7 @@ impl StreamCoroutine {
                         Waited::Done(so_far) => (waited, progress) = (true, so_far),
                     }
                 }
-                Look::HandOver => return self.hand_over(reader, progress),
+                Look::HandOver => return self.hand_over(reader, waited, progress),
             }
         }
     }
@@ -247,15 +271,20 @@ impl StreamCoroutine {
         }
     }
 
-    /// asyncio's coroutine begins, with what was taken in its place again.
+    /// asyncio's coroutine begins, with what was taken in its place again. `waited`: it would not look for an exception any more.
     #[cold]
-    fn hand_over<'py>(&self, reader: &Bound<'py, PyAny>, progress: Progress) -> PyResult<Step<'py>> {
+    fn hand_over<'py>(&self, reader: &Bound<'py, PyAny>, waited: bool, progress: Progress) -> PyResult<Step<'py>> {
         let py = reader.py();
         if !progress.collected.is_empty() {
             let buffer = reader.getattr(name!(py, "_buffer"))?;
             put_back(buffer.cast()?, &progress.collected.finish(py)?)?;
         }
-        self.hand_to(self.work.begin_by_asyncio(reader)?)
+        let coroutine = self.work.begin_by_asyncio(reader)?;
+        if waited {
+            past_exception(reader, || self.hand_to(coroutine))?
+        } else {
+            self.hand_to(coroutine)
+        }
     }
 
     /// A step of asyncio's coroutine.
@@ -276,7 +305,7 @@ impl StreamCoroutine {
         let reader = self.stream.bind(iterator.py());
         forget_waiter(reader)?;
         let place = self.waiting_coroutine(reader).unwrap_or(None);
-        place.as_ref().unwrap_or(iterator).call_method1(name!(reader.py(), "throw"), exception)
+        call::call_method(place.as_ref().unwrap_or(iterator), name!(reader.py(), "throw"), exception)
     }
 
     /// asyncio's coroutine, waiting; `None` if it would not, as there is enough to be read.
@@ -286,16 +315,13 @@ impl StreamCoroutine {
         if attributes.is_set(name!(py, "_paused"))? {
             return Ok(None);
         }
-        // It would not wait with one.
-        let exception = attributes.get(name!(py, "_exception"))?;
-        attributes.set(name!(py, "_exception"), py.None().bind(py))?;
-        let coroutine = match look(reader, &self.work, false, 0) {
-            Ok(Look::Wait { .. }) => self.work.begin_by_asyncio(reader).ok(),
-            _ => None,
-        };
-        let waiting = coroutine.filter(|coroutine| matches!(send_none(coroutine), Ok(Step::Yield(_))));
-        attributes.set(name!(py, "_exception"), &exception)?;
-        Ok(waiting)
+        past_exception(reader, || {
+            let coroutine = match look(reader, &self.work, false, 0) {
+                Ok(Look::Wait { .. }) => self.work.begin_by_asyncio(reader).ok()?,
+                _ => return None,
+            };
+            matches!(send_none(&coroutine), Ok(Step::Yield(_))).then_some(coroutine)
+        })
     }
 
     /// asyncio's coroutine, if it does the work.
@@ -306,7 +332,7 @@ impl StreamCoroutine {
         })
     }
 
-    /// See `coroutine_of`.
+    /// See `with_coroutine_of`.
     fn give_up<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let is_new = self.state.with(py, |state| {
             let is_new = matches!(state, State::New);
@@ -316,6 +342,17 @@ impl StreamCoroutine {
             is_new
         });
         is_new.then(|| self.work.begin_by_asyncio(self.stream.bind(py))).transpose()
+    }
+
+    /// The opposite of `give_up`.
+    #[cold]
+    fn take_back(&self, coroutine: &Bound<'_, PyAny>) {
+        let py = coroutine.py();
+        quietly(py, || {
+            call::call_method0(py, coroutine.as_unbound(), name!(py, "close").as_unbound())?;
+            self.state.with(py, |state| *state = State::New);
+            Ok(())
+        });
     }
 }
 
@@ -405,6 +442,17 @@ impl StreamCoroutine {
     }
 
     #[getter]
+    fn cr_suspended(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| matches!(state, State::Waiting { .. } | State::Handed(_)))
+    }
+
+    /// Only debug mode knows it, which has asyncio's own coroutines.
+    #[getter]
+    const fn cr_origin(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    #[getter]
     fn cr_code<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let coroutine = self.work.begin_by_asyncio(self.stream.bind(py))?;
         let code = coroutine.getattr(name!(py, "cr_code"));
@@ -421,6 +469,15 @@ impl StreamCoroutine {
         Ok(slf.clone().unbind())
     }
 
+    /// For `yield from` what `__await__` returns.
+    fn __iter__(slf: &Bound<'_, Self>) -> Py<Self> {
+        slf.clone().unbind()
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::send(slf, slf.py().None().bind(slf.py()))
+    }
+
     fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match Self::step(slf.as_borrowed(), value.is_none())? {
             Step::Yield(value) => Ok(value),
@@ -435,14 +492,17 @@ impl StreamCoroutine {
         let state = this.begin_step(py)?;
         if let State::Handed(coroutine) = state {
             let coroutine = coroutine.into_bound(py);
-            let outcome = coroutine.call_method1(name!(py, "throw"), exception);
+            let outcome = call::call_method(&coroutine, name!(py, "throw"), exception);
             this.turn(py, if outcome.is_ok() { State::Handed(coroutine.unbind()) } else { State::Ended });
             return outcome;
         }
         this.turn(py, State::Ended);
         match state {
             State::Waiting { iterator, .. } => this.throw_into_waiting(iterator.bind(py), exception),
-            _ => this.work.begin_by_asyncio(this.stream.bind(py))?.call_method1(name!(py, "throw"), exception),
+            _ => {
+                let coroutine = this.work.begin_by_asyncio(this.stream.bind(py))?;
+                call::call_method(&coroutine, name!(py, "throw"), exception)
+            }
         }
     }
 
@@ -455,7 +515,7 @@ impl StreamCoroutine {
         this.turn(py, State::Ended);
         match state {
             State::Waiting { .. } => forget_waiter(this.stream.bind(py)),
-            State::Handed(coroutine) => coroutine.bind(py).call_method0(name!(py, "close")).map(drop),
+            State::Handed(coroutine) => call::call_method0(py, &coroutine, name!(py, "close").as_unbound()).map(drop),
             State::New | State::Running | State::Ended => Ok(()),
         }
     }
@@ -470,6 +530,9 @@ impl StreamCoroutine {
     }
 
     fn __clear__(&self) {
-        drop(self.state.visit(|state| mem::replace(state, State::Ended)));
+        drop(self.state.visit(|state| match state {
+            State::Waiting { .. } | State::Handed(_) => Some(mem::replace(state, State::Ended)),
+            State::New | State::Running | State::Ended => None,
+        }));
     }
 }

@@ -83,7 +83,7 @@ impl<'py> Feed<'py> {
         if transport.is_none() || reader.is_set(name!(py, "_paused"))? {
             return Ok(());
         }
-        match transport.call_method0(name!(py, "pause_reading")) {
+        match call::call_method0(py, transport.as_unbound(), name!(py, "pause_reading").as_unbound()) {
             Ok(_) => reader.set(name!(py, "_paused"), PyBool::new(py, true).as_any()),
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
                 reader.set(name!(py, "_transport"), py.None().bind(py))

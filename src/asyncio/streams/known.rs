@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyModule, PyString, PyType};
+use pyo3::types::{PyModule, PyString, PySuper, PyType};
 
 use super::{attributes, native};
 use crate::py::names::name;
@@ -91,6 +91,13 @@ fn load(py: Python<'_>) -> PyResult<Option<Classes>> {
             originals.push(((*class).clone().unbind(), objects::interned(py, name)?.unbind(), value.unbind()));
         }
     }
+    // What somebody puts in the place of ours.
+    for (class, names) in [(&reader, &native::READER_METHODS[..]), (&writer, &native::WRITER_METHODS[..])] {
+        for name in names {
+            let value = class.getattr(name)?;
+            originals.push((class.clone().unbind(), objects::interned(py, name)?.unbind(), value.unbind()));
+        }
+    }
     let classes = Classes {
         feed_data: reader_base.getattr("feed_data")?.unbind(),
         wakeup_waiter: reader_base.getattr("_wakeup_waiter")?.unbind(),
@@ -115,6 +122,26 @@ fn is_asyncios(module: &Bound<'_, PyModule>, name: &str, value: &Bound<'_, PyAny
 }
 
 impl Classes {
+    /// The method that asyncio's class has by this name now, or what is in its place, bound to a reader or writer.
+    ///
+    /// # Errors
+    /// `AttributeError` if there is none.
+    pub fn method_of_asyncio<'py>(
+        &self,
+        stream: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = stream.py();
+        let class = stream.get_type();
+        if class.is(&self.reader) || class.is(&self.writer) {
+            return PySuper::new(&class, stream)?.getattr(name);
+        }
+        // Its class has changed meanwhile.
+        let is_reader = stream.is_instance(self.reader_base.bind(py))?;
+        let function = if is_reader { &self.reader_base } else { &self.writer_base }.bind(py).getattr(name)?;
+        function.call_method1(name!(py, "__get__"), (stream, class))
+    }
+
     /// Whether the classes are as they were. Cheap as long as nobody changes them.
     #[inline]
     pub fn are_unchanged(&self, py: Python<'_>) -> PyResult<bool> {

@@ -25,6 +25,6 @@ mod native;
 mod reading;
 
 pub use adoption::{adopt, adopt_reader, Introduction};
-pub use coroutine::{coroutine_of, set_up, StreamCoroutine};
+pub use coroutine::{set_up, with_coroutine_of, StreamCoroutine};
 pub use feed::Feed;
 pub use known::is_reader_protocol;

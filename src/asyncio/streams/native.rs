@@ -10,8 +10,9 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyTuple, PyType};
 use pyo3::Borrowed;
 
 use super::coroutine::{StreamCoroutine, Work};
-use super::known::{classes, Classes};
+use super::known::classes;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
+use crate::py::objects;
 
 /// What the classes have in the place of asyncio's own.
 pub const READER_METHODS: [&str; 4] = ["read", "readexactly", "readline", "readuntil"];
@@ -48,7 +49,7 @@ fn number(value: Borrowed<'_, '_, PyAny>) -> Option<isize> {
 }
 
 macro_rules! stream_method {
-    ($name:ident of $base:ident, $python_name:literal, $doc:literal, |$py:ident, $positional:ident| $work:expr) => {
+    ($name:ident, $python_name:literal, $doc:literal, |$py:ident, $positional:ident| $work:expr) => {
         struct $name;
 
         impl FastMethod<PyAny> for $name {
@@ -69,16 +70,17 @@ macro_rules! stream_method {
             /// asyncio's own: other arguments, or what somebody has put in its place.
             fn call<'py>(slf: Borrowed<'_, 'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Py<PyAny>> {
                 let py = slf.py();
-                let Classes { $base: base, .. } = classes(py).expect("the class was made from them");
-                let method = base.bind(py).getattr(Self::NAME.to_string_lossy())?.unbind();
-                Ok(arguments.forward(py, &method, &[&slf.to_owned().unbind()])?.unbind())
+                let classes = classes(py).expect("the class was made from them");
+                let name = objects::interned(py, &Self::NAME.to_string_lossy())?;
+                let method = classes.method_of_asyncio(&slf, &name)?.unbind();
+                Ok(arguments.forward(py, &method, &[])?.unbind())
             }
         }
     };
 }
 
 stream_method!(
-    Read of reader_base,
+    Read,
     c"read",
     c"read($self, n=-1)\n--\n\nUp to n bytes, as soon as there are any; all until the end of the stream if n is negative.",
     |_py, positional| match positional {
@@ -88,7 +90,7 @@ stream_method!(
     }
 );
 stream_method!(
-    ReadExactly of reader_base,
+    ReadExactly,
     c"readexactly",
     c"readexactly($self, n)\n--\n\nExactly n bytes; asyncio.IncompleteReadError if the stream ends before.",
     |_py, positional| match positional {
@@ -97,13 +99,13 @@ stream_method!(
     }
 );
 stream_method!(
-    ReadLine of reader_base,
+    ReadLine,
     c"readline",
     c"readline($self)\n--\n\nAll up to the next b'\\n', or to the end of the stream; ValueError if it is longer than the limit.",
     |_py, positional| positional.is_empty().then_some(Work::ReadLine)
 );
 stream_method!(
-    ReadUntil of reader_base,
+    ReadUntil,
     c"readuntil",
     c"readuntil($self, separator=b'\\n')\n--\n\nAll up to the separator, with it; asyncio.IncompleteReadError if the stream ends before,\n\
         asyncio.LimitOverrunError if it is longer than the limit. From Python 3.13 on there may be a tuple of separators.",
@@ -117,7 +119,7 @@ stream_method!(
     }
 );
 stream_method!(
-    Drain of writer_base,
+    Drain,
     c"drain",
     c"drain($self)\n--\n\nWaits until there is room for more to be written; what ended the connection if it has ended.",
     |_py, positional| positional.is_empty().then_some(Work::Drain)

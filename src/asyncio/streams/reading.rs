@@ -11,6 +11,7 @@ use super::known::classes;
 use crate::py::awaitable::iterate;
 use crate::py::byte_array::find as find_in;
 use crate::py::call;
+use crate::py::imports::imports;
 use crate::py::names::name;
 use crate::py::objects;
 
@@ -111,22 +112,33 @@ fn find(
 pub fn resume_if_paused<'py>(reader: &Bound<'py, PyAny>, attributes: &Attributes<'py>) -> PyResult<()> {
     let py = reader.py();
     if attributes.is_set(name!(py, "_paused"))? {
-        reader.call_method0(name!(py, "_maybe_resume_transport"))?;
+        call::call_method0(py, reader.as_unbound(), name!(py, "_maybe_resume_transport").as_unbound())?;
     }
     Ok(())
 }
 
-/// A future that ends when there is more, to be iterated over; reading goes on if it was paused.
+/// A future that ends when there is more, as it is awaited; reading goes on if it was paused.
 #[inline]
 pub fn make_waiter<'py>(py: Python<'py>, attributes: &Attributes<'py>) -> PyResult<Bound<'py, PyAny>> {
     if attributes.is_set(name!(py, "_paused"))? {
         attributes.set(name!(py, "_paused"), PyBool::new(py, false).as_any())?;
-        attributes.get(name!(py, "_transport"))?.call_method0(name!(py, "resume_reading"))?;
+        let transport = attributes.get(name!(py, "_transport"))?;
+        call::call_method0(py, transport.as_unbound(), name!(py, "resume_reading").as_unbound())?;
     }
     let event_loop = attributes.get(name!(py, "_loop"))?;
     let future = call::call_method0(py, event_loop.as_unbound(), name!(py, "create_future").as_unbound())?;
     attributes.set(name!(py, "_waiter"), &future)?;
-    iterate(&future).or_else(|error| attributes.set(name!(py, "_waiter"), py.None().bind(py)).and(Err(error)))
+    awaited(&future).or_else(|error| attributes.set(name!(py, "_waiter"), py.None().bind(py)).and(Err(error)))
+}
+
+/// What `await future` goes through.
+#[inline]
+fn awaited<'py>(future: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = future.py();
+    match &imports(py)?.accelerated {
+        Some(accelerated) if future.get_type().is(&accelerated.future) => iterate(future),
+        _ => call::call_method0(py, future.as_unbound(), name!(py, "__await__").as_unbound()),
+    }
 }
 
 /// `reader._waiter = None`.

@@ -11,6 +11,7 @@ use pyo3::types::PyDict;
 
 use super::stream::StreamTransport;
 use crate::engine::sys::addr::{Decoded, PackedAddress, SocketAddress};
+use crate::py::call;
 use crate::py::imports::imports;
 use crate::py::names::name;
 use crate::py::objects;
@@ -34,7 +35,7 @@ impl Descriptor {
                 drop(fd);
                 Ok(())
             }
-            Self::Object(object) => object.bind(py).call_method0(name!(py, "close")).map(drop),
+            Self::Object(object) => call::call_method0(py, &object, name!(py, "close").as_unbound()).map(drop),
             Self::Closed => Ok(()),
         }
     }
