@@ -14,19 +14,18 @@ use std::mem;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::PyTuple;
 use pyo3::Borrowed;
 
 use super::attributes::Attributes;
 use super::draining::is_drained;
-use super::known::classes;
-use super::reading::{forget_waiter, look, make_waiter, resume_if_paused, Look};
+use super::reading::{forget_waiter, look, make_waiter, past_exception, resume_if_paused, Look};
+use super::work::Work;
 use crate::py::awaitable::{self, send_none, Awaitable, Step};
 use crate::py::byte_array::{move_front, put_back, take_front, GrowingBytes};
 use crate::py::call;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::names::name;
-use crate::py::objects;
 use crate::py::recycled::{self, Kept, Recycled};
 
 /// Makes the class ready for use.
@@ -34,54 +33,6 @@ pub fn set_up(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<StreamCoroutine>();
     awaitable::install::<StreamCoroutine>(&class);
     recycled::install::<StreamCoroutine>(&class)
-}
-
-/// What is to be done.
-pub enum Work {
-    /// `reader.read(n)`, n > 0.
-    Read(usize),
-    /// `reader.read()`: all until the end of the stream.
-    ReadAll,
-    /// `reader.readexactly(n)`, n > 0.
-    ReadExactly(usize),
-    /// `reader.readline()`.
-    ReadLine,
-    /// `reader.readuntil(separator)`, not empty.
-    ReadUntil(Py<PyBytes>),
-    /// `writer.drain()`.
-    Drain,
-}
-
-impl Work {
-    /// The names of class and method.
-    fn names(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::Read(_) | Self::ReadAll => ("StreamReader", "read"),
-            Self::ReadExactly(_) => ("StreamReader", "readexactly"),
-            Self::ReadLine => ("StreamReader", "readline"),
-            Self::ReadUntil(_) => ("StreamReader", "readuntil"),
-            Self::Drain => ("StreamWriter", "drain"),
-        }
-    }
-
-    /// What asyncio's own method returns.
-    #[cold]
-    fn begin_by_asyncio<'py>(&self, stream: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = stream.py();
-        let classes = classes(py).expect("whoever has this method has a class that was made from them");
-        let method = |name| classes.method_of_asyncio(stream, name);
-        let with = |method: Bound<'py, PyAny>, argument: Bound<'py, PyAny>| {
-            call::call1(py, method.as_unbound(), argument.as_unbound())
-        };
-        match self {
-            Self::Read(count) => with(method(name!(py, "read"))?, objects::count(py, *count as u64)?),
-            Self::ReadAll => call::call0(py, method(name!(py, "read"))?.as_unbound()),
-            Self::ReadExactly(count) => with(method(name!(py, "readexactly"))?, objects::count(py, *count as u64)?),
-            Self::ReadLine => call::call0(py, method(name!(py, "readline"))?.as_unbound()),
-            Self::ReadUntil(separator) => with(method(name!(py, "readuntil"))?, separator.bind(py).clone().into_any()),
-            Self::Drain => call::call0(py, method(name!(py, "drain"))?.as_unbound()),
-        }
-    }
 }
 
 enum State {
@@ -139,20 +90,6 @@ impl Recycled for StreamCoroutine {
             drop(separator.into_bound(py));
         }
     }
-}
-
-/// Runs `body` while the reader has no exception, which asyncio's coroutines raise when they begin.
-fn past_exception<R>(reader: &Bound<'_, PyAny>, body: impl FnOnce() -> R) -> PyResult<R> {
-    let py = reader.py();
-    let name = name!(py, "_exception");
-    let exception = reader.getattr(name)?;
-    if exception.is_none() {
-        return Ok(body());
-    }
-    reader.setattr(name, py.None().bind(py))?;
-    let result = body();
-    reader.setattr(name, exception)?;
-    Ok(result)
 }
 
 /// For a destructor: leaves the current exception alone, and tells of its own.

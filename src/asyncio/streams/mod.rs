@@ -6,6 +6,7 @@
 //!   feed.rs        what comes from the socket goes into the reader's buffer       StreamReader.feed_data
 //!   adoption.rs    readers and writers of the loop's connections get a class of ours
 //!   native.rs      these classes, and their native methods                        StreamReader.read, StreamWriter.drain, ...
+//!   work.rs        what such a method is to do
 //!   coroutine.rs   what these methods return, to be awaited                       the coroutines of asyncio's
 //!   reading.rs     what of the buffer is to be taken
 //!   draining.rs    whether there is something to wait for
@@ -23,6 +24,7 @@ mod feed;
 mod known;
 mod native;
 mod reading;
+mod work;
 
 pub use adoption::{adopt, adopt_reader, Introduction};
 pub use coroutine::{set_up, with_coroutine_of, StreamCoroutine};

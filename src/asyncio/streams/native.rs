@@ -9,8 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyTuple, PyType};
 use pyo3::Borrowed;
 
-use super::coroutine::{StreamCoroutine, Work};
+use super::coroutine::StreamCoroutine;
 use super::known::classes;
+use super::work::Work;
 use crate::py::method::{add_fast_method, Arguments, FastMethod};
 use crate::py::objects;
 

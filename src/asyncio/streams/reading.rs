@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyByteArrayMethods};
 
 use super::attributes::Attributes;
-use super::coroutine::Work;
 use super::known::classes;
+use super::work::Work;
 use crate::py::awaitable::iterate;
 use crate::py::byte_array::find as find_in;
 use crate::py::call;
@@ -150,4 +150,18 @@ pub fn forget_waiter(reader: &Bound<'_, PyAny>) -> PyResult<()> {
     } else {
         reader.setattr(name!(py, "_waiter"), none)
     }
+}
+
+/// Runs `body` while the reader has no exception, which asyncio's coroutines raise when they begin.
+pub fn past_exception<R>(reader: &Bound<'_, PyAny>, body: impl FnOnce() -> R) -> PyResult<R> {
+    let py = reader.py();
+    let name = name!(py, "_exception");
+    let exception = reader.getattr(name)?;
+    if exception.is_none() {
+        return Ok(body());
+    }
+    reader.setattr(name, py.None().bind(py))?;
+    let result = body();
+    reader.setattr(name, exception)?;
+    Ok(result)
 }
