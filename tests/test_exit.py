@@ -77,6 +77,28 @@ OPEN = {
         server = await asyncio.start_server(made, "127.0.0.1", 0)
         keep.extend((server, asyncio.ensure_future(connect())))
     """,
+    "the end of a stream, and a report": """
+        def be_busy(*_):
+            end = time.monotonic() + 0.003
+            while time.monotonic() < end:
+                pass
+
+        class Busy(asyncio.Protocol):
+            def eof_received(self):
+                be_busy()
+                raise ValueError
+
+        async def connect():
+            while True:
+                left, right = socket.socketpair()
+                transport, _ = await loop.create_connection(Busy, sock=left)
+                right.close()
+                while not transport.is_closing():
+                    await asyncio.sleep(0)
+
+        loop.set_exception_handler(be_busy)
+        keep.append(asyncio.ensure_future(connect()))
+    """,
     "tls handshake": """
         server = await asyncio.start_server(read_on, "127.0.0.1", 0)
         task = asyncio.ensure_future(asyncio.open_connection(

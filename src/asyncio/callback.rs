@@ -114,7 +114,7 @@ impl BoundCall<'_> {
             BoundArgs::One(argument) => objects::tuple(py, [argument.as_borrowed()].into_iter())?,
             BoundArgs::Many(arguments) => arguments.clone(),
         };
-        run.call1(function.add(arguments)?.cast::<PyTuple>()?).map(drop)
+        call::call_tuple(py, run.as_unbound(), function.add(arguments)?.cast::<PyTuple>()?.as_unbound()).map(drop)
     }
 
     pub fn unbind(self) -> Call {

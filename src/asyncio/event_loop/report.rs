@@ -5,6 +5,7 @@
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyResourceWarning, PySystemExit};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::LoopCore;
 use crate::py::call;
@@ -28,7 +29,14 @@ pub fn callback_failed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAn
         return Err(error);
     }
     let exception = error.into_value(py);
-    imports(py)?.report.bind(py).call_method1(name!(py, "callback_failed"), (event_loop, handle, exception)).map(drop)
+    ask_report(py, name!(py, "callback_failed"), &[event_loop, handle, exception.bind(py)])
+}
+
+/// Calls a function of `ironloop._report`.
+fn ask_report<'py>(py: Python<'py>, name: &Bound<'py, PyString>, arguments: &[&Bound<'py, PyAny>]) -> PyResult<()> {
+    let function = imports(py)?.report.bind(py).getattr(name)?;
+    let arguments = objects::tuple(py, arguments.iter().map(|argument| argument.as_borrowed()))?;
+    call::call_tuple(py, function.as_unbound(), arguments.as_unbound()).map(drop)
 }
 
 /// The error of a classic mistake, with a hint as its note.
@@ -42,13 +50,13 @@ pub fn with_hint(py: Python<'_>, error: PyErr) -> PyErr {
 /// Debug mode or trace: runs a handle and times it.
 pub fn run_timed(event_loop: &Bound<'_, LoopCore>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
-    imports(py)?.report.bind(py).call_method1(name!(py, "run_timed"), (event_loop, handle)).map(drop)
+    ask_report(py, name!(py, "run_timed"), &[event_loop, handle])
 }
 
 /// Debug mode or trace: a source's callbacks have run since `start`, in `loop.time()`'s seconds.
 pub fn slow_source(event_loop: &Bound<'_, LoopCore>, start: f64, source: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
-    imports(py)?.report.bind(py).call_method1(name!(py, "slow_source"), (event_loop, start, source)).map(drop)
+    ask_report(py, name!(py, "slow_source"), &[event_loop, &objects::float(py, start)?, source])
 }
 
 /// The last `callbacks` callbacks took `seconds`, which may be too long; `callback` is the last, if it is still there.
@@ -64,23 +72,17 @@ pub fn slow_callback(
     if !limit.is_ok_and(|limit| seconds >= limit) {
         return Ok(());
     }
-    let function = imports(py)?.report.bind(py).getattr(name!(py, "slow_callback"))?;
     let callback = callback.unwrap_or_else(|| py.None().into_bound(py));
     let numbers = [objects::float(py, seconds)?, objects::count(py, callbacks.into())?];
-    let arguments = [event_loop.as_any(), &callback, &numbers[0], &numbers[1]].into_iter().map(Bound::as_borrowed);
-    let arguments = objects::tuple(py, arguments)?;
-    // The thread may be ended in there, and not only there: whoever waits for the interpreter takes long.
-    call::call_tuple(py, function.as_unbound(), arguments.as_unbound()).map(drop)
+    ask_report(py, name!(py, "slow_callback"), &[event_loop, &callback, &numbers[0], &numbers[1]])
 }
 
 /// Trace: a turn, or its poll for events, began at `start` and is over; `events` came.
 #[cold]
 pub fn traced(event_loop: &Bound<'_, LoopCore>, what: &str, start: f64, events: usize) -> PyResult<()> {
     let py = event_loop.py();
-    let function = imports(py)?.report.bind(py).getattr(name!(py, "traced"))?;
     let values = [objects::text(py, what)?.into_any(), objects::float(py, start)?, objects::count(py, events as u64)?];
-    let arguments = [event_loop.as_any(), &values[0], &values[1], &values[2]].into_iter().map(Bound::as_borrowed);
-    function.call1(objects::tuple(py, arguments)?).map(drop)
+    ask_report(py, name!(py, "traced"), &[event_loop, &values[0], &values[1], &values[2]])
 }
 
 /// Something that is not a callback of the user's failed; `details` are further keys of the context.
@@ -103,7 +105,8 @@ pub fn failed(
             context.set_item(objects::text(py, key)?, value)?;
         }
     }
-    event_loop.call_method1(name!(py, "call_exception_handler"), (context,)).map(drop)
+    let name = name!(py, "call_exception_handler").as_unbound();
+    call::call_method1(py, event_loop.as_unbound(), name, context.as_any()).map(drop)
 }
 
 /// A connection ended by an error that happens every day: for debug mode's log only.
@@ -121,8 +124,8 @@ pub fn everyday_error(
     let arguments = [&texts[0], transport, &texts[1]].into_iter().map(Bound::as_borrowed);
     let keywords = objects::dict(py)?;
     keywords.set_item(name!(py, "exc_info"), exception)?;
-    let logger = imports(py)?.logger.bind(py);
-    logger.call_method(name!(py, "debug"), objects::tuple(py, arguments)?, Some(&keywords)).map(drop)
+    let debug = imports(py)?.logger.bind(py).getattr(name!(py, "debug"))?;
+    call::call_with_keywords(&debug, &objects::tuple(py, arguments)?, &keywords).map(drop)
 }
 
 /// Warns of a transport that nobody closed and nobody has any more.
@@ -133,5 +136,6 @@ pub fn unclosed(transport: &Bound<'_, PyAny>) -> PyResult<()> {
     let keywords = objects::dict(py)?;
     keywords.set_item(name!(py, "source"), transport)?;
     let arguments = objects::tuple(py, [&message, &category].into_iter().map(Bound::as_borrowed))?;
-    py.import(name!(py, "warnings"))?.call_method(name!(py, "warn"), arguments, Some(&keywords)).map(drop)
+    let warn = py.import(name!(py, "warnings"))?.getattr(name!(py, "warn"))?;
+    call::call_with_keywords(&warn, &arguments, &keywords).map(drop)
 }

@@ -25,6 +25,7 @@ use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
 use crate::py::names::name;
+use crate::py::objects;
 
 /// Whose events a transport gets.
 pub struct Registration {
@@ -266,7 +267,8 @@ pub fn warn_of_write_after_loss(py: Python<'_>, warn: bool, message: &str) -> Py
 pub fn log_debug<T: Endpoint>(slf: &Bound<'_, T>, level: &str, message: &str) -> PyResult<()> {
     let py = slf.py();
     if slf.get().event_loop().get().is_debug() {
-        imports(py)?.logger.bind(py).call_method1(level, (message, slf))?;
+        let (level, message) = (objects::interned(py, level)?, objects::text(py, message)?);
+        call::call_method2(py, &imports(py)?.logger, level.as_unbound(), message.as_any(), slf.as_any())?;
     }
     Ok(())
 }

@@ -254,7 +254,7 @@ impl StreamTransport {
         });
         log_debug(slf, "debug", "%r received EOF")?;
         let outcome = call::in_context(py, &plan.context, || {
-            plan.protocol.bind(py).call_method0(name!(py, "eof_received"))?.is_truthy()
+            call::call_method0(py, &plan.protocol, name!(py, "eof_received").as_unbound())?.is_truthy()
         });
         match outcome {
             Ok(true) => Ok(()),

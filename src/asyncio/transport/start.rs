@@ -6,6 +6,7 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::endpoint::{self, Endpoint, Registration};
 use super::info::{self, Address, Descriptor, Info};
@@ -19,6 +20,7 @@ use crate::engine::stream::read_size::ReadSize;
 use crate::engine::stream::write_queue::WriteQueue;
 use crate::engine::stream::StreamCore;
 use crate::engine::sys::socket;
+use crate::py::call;
 use crate::py::class::new_with_dict;
 use crate::py::loop_owned::LoopOwned;
 use crate::py::names::name;
@@ -96,13 +98,26 @@ impl StreamTransport {
 /// `server._attach`, which takes the transport since 3.13.
 fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
     let name = name!(server.py(), "_attach");
-    if cfg!(Py_3_13) { server.call_method1(name, (transport,)) } else { server.call_method0(name) }.map(drop)
+    tell(server, name, transport)
+}
+
+fn tell<'py>(
+    server: &Bound<'py, PyAny>,
+    method: &Bound<'py, PyString>,
+    transport: &Bound<'py, StreamTransport>,
+) -> PyResult<()> {
+    let (py, target, method) = (server.py(), server.as_unbound(), method.as_unbound());
+    if cfg!(Py_3_13) {
+        call::call_method1(py, target, method, transport.as_any()).map(drop)
+    } else {
+        call::call_method0(py, target, method).map(drop)
+    }
 }
 
 /// `server._detach`, which takes the transport since 3.13.
 pub fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
     let name = name!(server.py(), "_detach");
-    if cfg!(Py_3_13) { server.call_method1(name, (transport,)) } else { server.call_method0(name) }.map(drop)
+    tell(server, name, transport)
 }
 
 /// Both addresses of a socket; a family that we do not decode is left to the Python socket.
