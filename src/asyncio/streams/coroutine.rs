@@ -383,6 +383,17 @@ impl StreamCoroutine {
         self.state.with(py, |state| matches!(state, State::Waiting { .. } | State::Handed(_)))
     }
 
+    /// Since Python 3.15; before that `inspect` tells it from the others.
+    #[getter]
+    fn cr_state(&self, py: Python<'_>) -> &'static str {
+        self.state.with(py, |state| match state {
+            State::New => "CORO_CREATED",
+            State::Waiting { .. } | State::Handed(_) => "CORO_SUSPENDED",
+            State::Running => "CORO_RUNNING",
+            State::Ended => "CORO_CLOSED",
+        })
+    }
+
     /// Only debug mode knows it, which has asyncio's own coroutines.
     #[getter]
     const fn cr_origin(&self) -> Option<Py<PyAny>> {
