@@ -91,6 +91,8 @@ ONLY_OURS = list(CHILDREN)[4:]
 def test_a_forked_child_does_not_disturb_the_connections_of_the_parent(loop_name, what, options):
     if loop_name == "asyncio" and what in ONLY_OURS:
         pytest.skip("the connections of the parent end")
+    if what == "exits as Python does" and sys.version_info >= (3, 14):
+        pytest.skip("CPython's Task cannot leave a forked child: 'loop ... is not the running loop', with every loop")
     child = textwrap.indent(textwrap.dedent(CHILDREN[what]).strip(), " " * 12)
     done = run_program(
         f"""
