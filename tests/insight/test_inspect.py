@@ -175,7 +175,9 @@ def test_top_shows_rates_and_tasks_of_a_process(process):
     assert float(rates["callbacks/s"].replace(",", "")) > 0
     assert float(rates["timers/s"].replace(",", "")) > 0
     assert "the worker (worker)  <string>:7 in worker, waits in sleep" in result.stdout
-    assert re.search(r"^slow callbacks +\d+\n  0\.\d+ s  task 'the worker' \(worker\)$", result.stdout, re.MULTILINE)
+    # On a machine with other work there may be more.
+    slow = r"^slow callbacks +\d+\n(  .*\n)*?  \d+\.\d+ s  task 'the worker' \(worker\)$"
+    assert re.search(slow, result.stdout, re.MULTILINE)
 
 
 def test_what_top_records_it_can_replay(process, tmp_path):
