@@ -1,121 +1,38 @@
-"""The native methods of the loop's readers and writers: as asyncio's own, to the frames of their errors.
+"""The native methods of the loop's readers and writers: what they read, and when they wait, as asyncio's own.
 
-Each test runs on asyncio's loop first, whose coroutines are the judge. Where a reader is looked at from both sides, the
-server's end is called `there`.
+Each test runs on asyncio's loop first, whose coroutines are the judge. The server's end is called `there`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import random
 import sys
-import traceback
 import types
-import warnings
 import weakref
-from asyncio import streams
 from asyncio.subprocess import PIPE
-from contextlib import asynccontextmanager
-from unittest import mock
 
 import pytest
 
 from tests.support.builds import has_native_streams
 from tests.support.pipes import files_of_a_pipe
 from tests.support.protocols import close_all
+from tests.support.streams import (
+    arrival,
+    by_pieces,
+    connection,
+    frames_below,
+    frames_of,
+    functions_called,
+    outcome_of,
+    started,
+    turns,
+    waiting,
+)
 
 # What asyncio's methods are made of: none of it runs where native methods do the work.
 COROUTINES = {"read", "readexactly", "readline", "readuntil", "_wait_for_data", "drain", "_drain_helper"}
-
-
-class End:
-    """One end of a connection."""
-
-    def __init__(self, reader, writer):
-        self.reader, self.writer = reader, writer
-
-
-@asynccontextmanager
-async def connection(limit=1 << 16):
-    """Both ends of a connection, the client's first."""
-    accepted = asyncio.get_running_loop().create_future()
-
-    async def accept(reader, writer):
-        accepted.set_result(End(reader, writer))
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=limit)
-    here = End(*await asyncio.open_connection(*server.sockets[0].getsockname(), limit=limit))
-    there = await accepted
-    try:
-        yield here, there
-    finally:
-        for end in (here, there):
-            end.writer.transport.abort()
-        await close_all(server)
-
-
-async def turns(count=10):
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-async def arrival(reader, count):
-    """Until the buffer holds as many bytes."""
-    while len(reader._buffer) < count:
-        await asyncio.sleep(0.001)
-
-
-async def waiting(reader):
-    """Until somebody waits for data."""
-    while reader._waiter is None:
-        await asyncio.sleep(0)
-
-
-async def by_pieces(reader, count):
-    """As many bytes, by `read`, which may bring a part of them."""
-    data = b""
-    while len(data) < count:
-        data += await reader.read(count - len(data))
-    return data
-
-
-async def outcome_of(awaitable):
-    """What it returns, or the exception, comparable."""
-    try:
-        return await awaitable
-    except Exception as error:
-        return type(error), str(error), getattr(error, "partial", None), getattr(error, "consumed", None)
-
-
-def frames_of(error):
-    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
-
-
-async def frames_below(awaitable):
-    """Of the exception that comes out of it. Before Python 3.11 a task does not hand on those of a cancellation."""
-    try:
-        await awaitable
-    except BaseException as error:
-        return frames_of(error)[1:]
-    raise AssertionError("no exception")
-
-
-def functions_called(function):
-    """Which of COROUTINES run meanwhile, those of asyncio/streams.py."""
-    called = set()
-
-    def profile(frame, event, _argument):
-        if event == "call" and frame.f_code.co_filename == streams.__file__:
-            called.add(frame.f_code.co_name)
-
-    sys.setprofile(profile)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return called & COROUTINES
 
 
 async def talk():
@@ -146,7 +63,7 @@ def test_the_coroutines_of_asyncio_do_not_run_where_native_methods_do(run, loop_
                 await there.writer.drain()
                 assert await here.reader.readline() == b"answer\n"
 
-    called = functions_called(lambda: run(main))
+    called = functions_called(lambda: run(main), COROUTINES)
     assert called == (COROUTINES if loop_name == "asyncio" else set())
 
 
@@ -164,24 +81,6 @@ def test_readers_and_writers_are_asyncios(run):
                 assert repr(end.reader).startswith("<StreamReader transport=<")
                 assert repr(end.writer).startswith("<StreamWriter transport=<")
                 assert set(vars(end.reader)) == set(vars(asyncio.StreamReader(loop=asyncio.get_running_loop())))
-
-    run(main)
-
-
-@pytest.mark.parametrize("method", ["read", "readexactly", "readline", "readuntil", "drain"])
-def test_what_a_method_returns_is_a_coroutine(run, method):
-    async def main():
-        async with connection() as (_, there):
-            owner = there.writer if method == "drain" else there.reader
-            coroutine = getattr(owner, method)(*([3] if method in ("read", "readexactly") else []))
-            assert asyncio.iscoroutine(coroutine)
-            assert inspect.isawaitable(coroutine)
-            assert coroutine.__name__ == method
-            assert coroutine.__qualname__ == f"{'StreamWriter' if method == 'drain' else 'StreamReader'}.{method}"
-            assert repr(coroutine).startswith(f"<coroutine object {coroutine.__qualname__} at 0x")
-            coroutine.close()
-            with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
-                await coroutine
 
     run(main)
 
@@ -323,12 +222,7 @@ def test_all_of_a_stream(run, limit):
 def test_all_of_a_stream_that_breaks_is_an_error(run):
     async def main():
         async with connection() as (here, there):
-
-            async def read():
-                return await there.reader.read()
-
-            task = asyncio.ensure_future(read())
-            await waiting(there.reader)
+            task = await started(there.reader, "read")
             here.writer.write(b"some")
             while there.reader._buffer or there.reader._waiter is None:
                 await asyncio.sleep(0)
@@ -337,31 +231,6 @@ def test_all_of_a_stream_that_breaks_is_an_error(run):
             with pytest.raises(ConnectionResetError, match="gone") as caught:
                 await task
             assert frames_of(caught.value)[-3:] == ["read", "read", "_wait_for_data"]
-
-    run(main)
-
-
-def test_all_of_a_stream_though_a_method_is_replaced_on_the_way(run, monkeypatch):
-    """What was taken natively is not lost: asyncio's coroutine gets it, too."""
-
-    async def main():
-        async with connection() as (here, there):
-
-            async def read():
-                return await there.reader.read()
-
-            task = asyncio.ensure_future(read())
-            await waiting(there.reader)
-            here.writer.write(b"first ")
-            await turns(3)
-            while there.reader._buffer or there.reader._waiter is None:
-                await asyncio.sleep(0)
-            original = asyncio.StreamReader._wait_for_data
-            monkeypatch.setattr(asyncio.StreamReader, "_wait_for_data", lambda *args: original(*args))
-            here.writer.write(b"second")
-            await turns(3)
-            here.writer.write_eof()
-            assert await task == b"first second"
 
     run(main)
 
@@ -418,7 +287,7 @@ def test_what_a_child_or_a_pipe_brings_is_read_natively(run, loop, loop_name):
         assert await reader.read() == b""
         transport.close()
 
-    called = functions_called(lambda: run(main))
+    called = functions_called(lambda: run(main), COROUTINES)
     assert called - {"_drain_helper", "drain"} == (
         {"read", "readline", "readuntil", "_wait_for_data"} if loop_name == "asyncio" else set()
     )
@@ -433,33 +302,6 @@ def test_two_at_once(run):
                 await there.reader.readexactly(1)
             here.writer.write(b"line\n")
             assert await first == b"line\n"
-
-    run(main)
-
-
-@pytest.mark.parametrize("call", ["read(10)", "readexactly(10)", "readline()", "readuntil(b'|')"])
-def test_an_exception_comes_out_of_the_frames_of_asyncio(run, call):
-    method = call.partition("(")[0]
-
-    def begin(reader):
-        return frames_below(eval(f"reader.{call}", {"reader": reader}))
-
-    async def main():
-        async with connection() as (_, there):
-            cancelled = asyncio.ensure_future(begin(there.reader))
-            await waiting(there.reader)
-            cancelled.cancel()
-            frames = await cancelled
-            assert (frames[0], frames[-1]) == (method, "_wait_for_data")
-            assert there.reader._waiter is None
-
-            failed = asyncio.ensure_future(begin(there.reader))
-            await waiting(there.reader)
-            there.reader.set_exception(ConnectionResetError("gone"))
-            frames = await failed
-            assert (frames[0], frames[-1]) == (method, "_wait_for_data")
-            assert isinstance(there.reader.exception(), ConnectionResetError)
-            assert method in await begin(there.reader)
 
     run(main)
 
@@ -494,162 +336,11 @@ def test_timeouts(run):
     run(main)
 
 
-def test_tasks_are_made_of_coroutines_of_asyncio(run):
-    async def main():
-        async with connection() as (here, there):
-            task = asyncio.create_task(there.reader.readexactly(3), name="reading")
-            assert isinstance(task.get_coro(), types.CoroutineType)
-            assert "coro=<StreamReader.readexactly() running at " in repr(task)
-            plain = asyncio.Task(here.reader.readexactly(2))
-            here.writer.write(b"abc")
-            there.writer.write(b"de")
-            assert await task == b"abc"
-            assert await plain == b"de"
-            here.writer.write(b"one\ntwo\n")
-            assert await asyncio.gather(there.reader.readline(), there.writer.drain()) == [b"one\n", None]
-            assert await asyncio.shield(there.reader.readline()) == b"two\n"
-
-    run(main)
-
-
-def test_a_task_factory_gets_coroutines_of_asyncio(run, loop):
-    seen = []
-
-    def factory(loop, coro, **options):
-        seen.append(type(coro))
-        return asyncio.Task(coro, loop=loop, **options)
-
-    async def main():
-        async with connection() as (here, there):
-            loop.set_task_factory(factory)
-            here.writer.write(b"abc")
-            assert await asyncio.ensure_future(there.reader.readexactly(3)) == b"abc"
-            assert await asyncio.create_task(there.writer.drain()) is None
-            loop.set_task_factory(None)
-
-    run(main)
-    assert seen == [types.CoroutineType] * 2
-
-
-@pytest.mark.parametrize("call", ["reader.read(3)", "reader.readexactly(3)", "reader.readline()", "writer.drain()"])
-def test_one_that_was_never_awaited(run, call):
-    async def main():
-        async with connection() as (_, there):
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                eval(call, {"reader": there.reader, "writer": there.writer})
-                gc.collect()
-            return [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
-
-    (message,) = run(main)
-    owner, _, method = call.partition("(")[0].partition(".")
-    assert message.startswith(f"coroutine 'Stream{owner.title()}.{method}' was never awaited")
-
-
-def test_by_hand(run):
-    """`send`, `throw` and `close`, as a scheduler of one's own calls them."""
-
-    async def main():
-        async with connection() as (here, there):
-            reader = there.reader
-            coroutine = reader.readexactly(5)
-            with pytest.raises(TypeError, match="can't send non-None value to a just-started coroutine"):
-                coroutine.send(1)
-            future = coroutine.send(None)
-            assert future is reader._waiter
-            assert future._asyncio_future_blocking
-            with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
-                await coroutine
-            here.writer.write(b"hello")
-            await arrival(reader, 5)
-            assert reader._waiter is None
-            with pytest.raises(StopIteration) as stop:
-                coroutine.send(None)
-            assert stop.value.value == b"hello"
-            with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
-                coroutine.send(None)
-
-            coroutine = reader.readline()
-            coroutine.send(None)
-            coroutine.close()
-            coroutine.close()
-            assert reader._waiter is None
-
-            coroutine = reader.readline()
-            with pytest.raises(KeyError, match="thrown"):
-                coroutine.throw(KeyError("thrown"))
-            coroutine = reader.readline()
-            coroutine.send(None)
-            with pytest.raises(KeyError, match="thrown"):
-                coroutine.throw(KeyError("thrown"))
-            assert reader._waiter is None
-
-            coroutine = reader.readline()
-            coroutine.send(None)
-            del coroutine
-            assert reader._waiter is None
-            assert list(reader.readexactly(1).__await__().__class__.__mro__)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        run(main)
-
-
-def test_by_generators(run):
-    """`yield from`, as wrappers of awaitables do it."""
-
-    class Wrapper:
-        def __init__(self, awaitable):
-            self.awaitable = awaitable
-
-        def __await__(self):
-            return (yield from self.awaitable.__await__())
-
-    async def main():
-        async with connection() as (here, there):
-            assert await Wrapper(there.writer.drain()) is None
-            task = asyncio.ensure_future(Wrapper(there.reader.readexactly(5)))
-            await waiting(there.reader)
-            here.writer.write(b"hello")
-            assert await task == b"hello"
-            steps = there.reader.readline().__await__()
-            assert steps.__next__() is there.reader._waiter
-            steps.close()
-
-    run(main)
-
-
-def test_an_awaitable_of_the_programs_own_in_the_place_of_a_future(run, loop, monkeypatch):
-    awaited = []
-
-    class Future(asyncio.Future):
-        def __await__(self):
-            awaited.append(1)
-            return super().__await__()
-
-    async def main():
-        async with connection() as (here, there):
-            monkeypatch.setattr(loop, "create_future", lambda: Future(loop=loop))
-            task = asyncio.ensure_future(there.reader.readline())
-            await waiting(there.reader)
-            monkeypatch.undo()
-            here.writer.write(b"line\n")
-            assert await task == b"line\n"
-
-    run(main)
-    assert awaited
-
-
 def test_an_exception_that_comes_after_the_data_is_for_the_next_read(run):
     async def main():
-        for call, expected in [("readexactly(10)", asyncio.IncompleteReadError), ("readline()", b"12345")]:
+        for call, expected in [(("readexactly", 10), asyncio.IncompleteReadError), (("readline",), b"12345")]:
             async with connection() as (_, there):
-
-                async def read(call=call, there=there):
-                    return await eval(f"reader.{call}", {"reader": there.reader})
-
-                task = asyncio.ensure_future(read())
-                await waiting(there.reader)
+                task = await started(there.reader, *call)
                 there.reader.feed_data(b"12345")
                 there.reader.feed_eof()
                 there.reader.set_exception(KeyError("later"))
@@ -671,99 +362,6 @@ def test_the_end_resumes_a_transport_that_is_paused(run):
             there.reader._paused = True
             assert await there.reader.read() == b""
             assert not there.reader._paused
-
-    run(main)
-
-
-def test_a_coroutine_that_no_task_could_be_made_of_can_be_awaited(run, loop):
-    def factory(loop, coro, **options):
-        raise KeyError("no task")
-
-    async def main():
-        async with connection() as (here, there):
-            coroutine = there.reader.readexactly(5)
-            loop.set_task_factory(factory)
-            with pytest.raises(KeyError, match="no task"):
-                loop.create_task(coroutine)
-            loop.set_task_factory(None)
-            here.writer.write(b"hello")
-            assert await coroutine == b"hello"
-
-    run(main)
-
-
-def test_the_protocol_keeps_the_programs_callback(run):
-    async def main():
-        async def accept(reader, writer):
-            callbacks.append(writer._protocol._client_connected_cb)
-            writer.close()
-
-        callbacks = []
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        assert await reader.read() == b""
-        writer.close()
-        await close_all(server)
-        assert callbacks == [accept]
-
-    run(main)
-
-
-def test_what_debuggers_look_at(run):
-    """Where a coroutine is, and what it waits for, as CPython's own coroutines say it."""
-
-    async def main():
-        async with connection() as (here, there):
-            reader = there.reader
-            coroutine = reader.readexactly(5)
-            assert coroutine.cr_code is asyncio.StreamReader.readexactly.__code__
-            assert coroutine.cr_frame.f_code is coroutine.cr_code
-            assert coroutine.cr_await is None
-            assert not coroutine.cr_running
-            assert coroutine.cr_origin is None
-            assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
-            coroutine.send(None)
-            assert coroutine.cr_frame.f_code is coroutine.cr_code
-            assert coroutine.cr_await is not None
-            assert inspect.getcoroutinestate(coroutine) == inspect.CORO_SUSPENDED
-            coroutine.close()
-            assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
-            assert coroutine.cr_frame is None
-
-            unlucky = reader.readuntil(b"")
-            with pytest.raises(ValueError, match="Separator"):
-                unlucky.send(None)
-            assert unlucky.cr_frame is None
-
-            task = asyncio.Task(reader.readexactly(5))
-            await waiting(reader)
-            assert "coro=<StreamReader.readexactly() running at " in repr(task)
-            here.writer.write(b"hello")
-            await task
-
-            whole = asyncio.Task(reader.read())
-            await waiting(reader)
-            assert "coro=<StreamReader.read() running at " in repr(whole)
-            here.writer.write_eof()
-            assert await whole == b""
-
-    run(main)
-
-
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="new in Python 3.14")
-def test_the_call_graph(run):
-    async def main():
-        async with connection() as (here, there):
-
-            async def read():
-                return await there.reader.readline()
-
-            task = asyncio.create_task(read())
-            await waiting(there.reader)
-            frames = asyncio.capture_call_graph(task).call_stack
-            assert {"read", "readline"} <= {entry.frame.f_code.co_name for entry in frames}
-            here.writer.write(b"line\n")
-            await task
 
     run(main)
 
@@ -794,135 +392,6 @@ def test_arguments(run):
                 here.writer.write(b"a;b,")
                 assert await reader.readuntil((b",", b";")) == b"a;"
                 assert await reader.readuntil((b",", b";")) == b"b,"
-
-    run(main)
-
-
-@pytest.mark.parametrize("name", ["readexactly", "readline", "_wait_for_data", "_maybe_resume_transport", "exception"])
-@pytest.mark.parametrize("on_class", [False, True])
-def test_what_is_replaced_is_called(run, monkeypatch, name, on_class):
-    """After the connection was made, and before."""
-    calls = []
-    original = getattr(asyncio.StreamReader, name)
-
-    async def use(here, there):
-        here.writer.write(b"1\n2\n")
-        assert await there.reader.readline() == b"1\n"
-        assert await there.reader.readexactly(2) == b"2\n"
-        await there.writer.drain()
-
-    async def main():
-        async with connection() as (here, there):
-            await use(here, there)
-
-            def replacement(*arguments):
-                calls.append(1)
-                return original(*(arguments if on_class else (there.reader, *arguments)))
-
-            monkeypatch.setattr(asyncio.StreamReader if on_class else there.reader, name, replacement)
-            await use(here, there)
-            assert calls
-            monkeypatch.undo()
-            del calls[:]
-            await use(here, there)
-            assert not calls
-
-    run(main)
-
-
-@pytest.mark.parametrize("method", ["read", "readexactly", "readline", "readuntil", "drain"])
-def test_a_mock_in_the_place_of_a_method(run, method):
-    """It is not bound, as functions are."""
-    owner = asyncio.StreamWriter if method == "drain" else asyncio.StreamReader
-
-    async def main():
-        async with connection() as (_, there):
-            stream = there.writer if method == "drain" else there.reader
-            with mock.patch.object(owner, method, return_value=b"mocked") as mocked:
-                assert await getattr(stream, method)(10) == b"mocked"
-                mocked.assert_called_once_with(10)
-
-    run(main)
-
-
-@pytest.mark.skipif(not has_native_streams, reason="streams are all asyncio's here")
-def test_what_is_replaced_in_the_class_of_a_reader_is_called(run, monkeypatch):
-    async def own(self, separator=b"\n"):
-        return b"own"
-
-    async def main():
-        async with connection() as (_, there):
-            monkeypatch.setattr(type(there.reader), "readuntil", own)
-            assert await there.reader.readline() == b"own"
-            monkeypatch.undo()
-
-    run(main)
-
-
-@pytest.mark.parametrize("on_class", [False, True])
-def test_a_drain_that_is_replaced_is_called(run, monkeypatch, on_class):
-    calls = []
-
-    async def main():
-        async with connection() as (_, there):
-            await there.writer.drain()
-            protocol = there.writer._protocol
-            original = type(protocol)._drain_helper
-
-            def helper(*_):
-                calls.append(1)
-                return original(protocol)
-
-            if on_class:
-                monkeypatch.setattr(asyncio.StreamReaderProtocol, "_drain_helper", helper)
-            else:
-                monkeypatch.setattr(protocol, "_drain_helper", helper)
-            await there.writer.drain()
-            monkeypatch.undo()
-            await there.writer.drain()
-
-    run(main)
-    assert calls == [1]
-
-
-def test_a_class_that_a_program_gives_to_its_reader_or_writer(run):
-    class Reader(asyncio.StreamReader):
-        async def readline(self):
-            return b"own: " + await super().readline()
-
-    class Writer(asyncio.StreamWriter):
-        async def drain(self):
-            await super().drain()
-            return "own"
-
-    async def main():
-        async with connection() as (here, there):
-            there.reader.__class__ = Reader
-            there.writer.__class__ = Writer
-            here.writer.write(b"line\nrest")
-            assert await there.reader.readline() == b"own: line\n"
-            assert await there.reader.readexactly(4) == b"rest"
-            assert await there.writer.drain() == "own"
-
-    run(main)
-
-
-def test_a_class_that_changes_while_somebody_waits(run):
-    class Reader(asyncio.StreamReader):
-        pass
-
-    async def main():
-        async with connection() as (here, there):
-
-            async def line():
-                return await there.reader.readline()
-
-            task = asyncio.ensure_future(line())
-            await waiting(there.reader)
-            there.reader.__class__ = Reader
-            here.writer.write(b"line\n")
-            assert await task == b"line\n"
-            assert there.reader._waiter is None
 
     run(main)
 

@@ -6,10 +6,10 @@ Where the calls are counted it is a single byte that comes, which comes in one.
 from __future__ import annotations
 
 import asyncio
-import sys
-from asyncio import streams
 
 import pytest
+
+from tests.support.streams import functions_called
 
 
 class Connection:
@@ -60,29 +60,13 @@ def stream(loop):
         loop.run_until_complete(connection.close())
 
 
-def calls_during(function, names):
-    """Which of these functions of asyncio/streams.py are called meanwhile."""
-    called = set()
-
-    def profile(frame, event, _argument):
-        if event == "call" and frame.f_code.co_filename == streams.__file__ and frame.f_code.co_name in names:
-            called.add(frame.f_code.co_name)
-
-    sys.setprofile(profile)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return called
-
-
 def test_the_methods_of_the_reader_are_not_called_where_nobody_would_see_it(run, loop_name, stream):
     async def main():
         connection = await stream()
         connection.sender.write(b"hello")
         assert await connection.reader.readexactly(5) == b"hello"
 
-    called = calls_during(lambda: run(main), {"data_received", "feed_data", "_wakeup_waiter"})
+    called = functions_called(lambda: run(main), {"data_received", "feed_data", "_wakeup_waiter"})
     assert called == ({"data_received", "feed_data", "_wakeup_waiter"} if loop_name == "asyncio" else set())
 
 
