@@ -33,7 +33,7 @@ pub trait Awaitable: PyClass<Frozen = True> + PyTypeInfo + Sync {
     /// `RuntimeError` if somebody does already.
     fn begin<'py>(slf: Borrowed<'_, 'py, Self>) -> PyResult<()>;
 
-    /// `first_value_is_none`: as it is with `await`.
+    /// `sends_none`: as `await` does.
     fn step<'py>(slf: Borrowed<'_, 'py, Self>, sends_none: bool) -> PyResult<Step<'py>>;
 }
 

@@ -10,7 +10,7 @@ use std::ptr;
 
 use pyo3::exceptions::{PyBufferError, PyMemoryError};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes, PyMemoryView};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use pyo3::{ffi, Borrowed};
 
 use super::loop_owned::LoopOwned;
@@ -125,36 +125,6 @@ impl Reserve {
         }
         Some(object)
     }
-}
-
-/// Makes `room` bytes of room at the end of `array`, and keeps as many of them as `fill` returns.
-///
-/// `fill` must not run Python code. `None`: the array cannot grow, since somebody has a view of it.
-///
-/// # Errors
-/// What `fill` returns, or `MemoryError`.
-pub fn extended_by<E: From<PyErr>>(
-    array: &Bound<'_, PyByteArray>,
-    room: usize,
-    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
-) -> Result<Option<usize>, E> {
-    let before = array.len();
-    let Ok(()) = array.resize(before.saturating_add(room)) else { return Ok(None) };
-    // SAFETY: the array has `before + room` bytes now, which only this thread knows of: Python code that could touch
-    // them does not run until they are cut off (without a GIL, another thread that uses the array at the same time races
-    // as it would with `socket.recv_into`). They are written only.
-    let memory = unsafe {
-        let start = ffi::PyByteArray_AsString(array.as_ptr()).cast::<MaybeUninit<u8>>().add(before);
-        std::slice::from_raw_parts_mut(start, room)
-    };
-    let filled = fill(memory);
-    let count = filled.as_ref().map_or(0, |&count| count.min(room));
-    if let Err(error) = array.resize(before + count) {
-        // Nobody shall read what was never written.
-        memory[count..].fill(MaybeUninit::new(0));
-        return Err(error.into());
-    }
-    filled.map(|_| Some(count))
 }
 
 /// Memory that is filled and read again and again.

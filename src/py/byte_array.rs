@@ -4,6 +4,7 @@
 //! same time races as it would with `socket.recv_into`).
 #![expect(unsafe_code, reason = "raw buffers")]
 
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use pyo3::exceptions::PyMemoryError;
@@ -15,6 +16,36 @@ use super::objects;
 
 unsafe extern "C" {
     fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
+/// Makes `room` bytes of room at the end of `array`, and keeps as many of them as `fill` returns.
+///
+/// `fill` must not run Python code. `None`: the array cannot grow, since somebody has a view of it.
+///
+/// # Errors
+/// What `fill` returns, or `MemoryError`.
+pub fn extended_by<E: From<PyErr>>(
+    array: &Bound<'_, PyByteArray>,
+    room: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
+) -> Result<Option<usize>, E> {
+    let before = array.len();
+    let Ok(()) = array.resize(before.saturating_add(room)) else { return Ok(None) };
+    // SAFETY: the array has `before + room` bytes now, which only this thread knows of: Python code that could touch
+    // them does not run until they are cut off (without a GIL, another thread that uses the array at the same time races
+    // as it would with `socket.recv_into`). They are written only.
+    let memory = unsafe {
+        let start = ffi::PyByteArray_AsString(array.as_ptr()).cast::<MaybeUninit<u8>>().add(before);
+        std::slice::from_raw_parts_mut(start, room)
+    };
+    let filled = fill(memory);
+    let count = filled.as_ref().map_or(0, |&count| count.min(room));
+    if let Err(error) = array.resize(before + count) {
+        // Nobody shall read what was never written.
+        memory[count..].fill(MaybeUninit::new(0));
+        return Err(error.into());
+    }
+    filled.map(|_| Some(count))
 }
 
 /// Where `needle`, which is not empty, begins in `array`, not before `start`.

@@ -42,9 +42,9 @@ fn ask_report<'py>(py: Python<'py>, name: &Bound<'py, PyString>, arguments: &[&B
 /// The error of a classic mistake, with a hint as its note.
 #[cold]
 pub fn with_hint(py: Python<'_>, error: PyErr) -> PyErr {
-    let added =
-        imports(py).and_then(|imports| imports.report.bind(py).call_method1(name!(py, "add_hint"), (error.value(py),)));
-    added.map_or_else(|failure| failure, |_| error)
+    let add = || ask_report(py, name!(py, "add_hint"), &[error.value(py)]);
+    let added = add();
+    added.map_or_else(|failure| failure, |()| error)
 }
 
 /// Debug mode or trace: runs a handle and times it.

@@ -14,7 +14,7 @@ use std::mem;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 use pyo3::Borrowed;
 
 use super::attributes::Attributes;
@@ -269,6 +269,15 @@ impl StreamCoroutine {
         })
     }
 
+    /// An attribute of asyncio's coroutine before it begins.
+    fn of_asyncios<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        let py = name.py();
+        let coroutine = self.work.begin_by_asyncio(self.stream.bind(py))?;
+        let value = coroutine.getattr(name);
+        call::call_method0(py, coroutine.as_unbound(), name!(py, "close").as_unbound())?;
+        value
+    }
+
     /// See `with_coroutine_of`.
     fn give_up<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let is_new = self.state.with(py, |state| {
@@ -353,12 +362,7 @@ impl StreamCoroutine {
         match self.handed(py) {
             Some(coroutine) => coroutine.getattr(name!(py, "cr_frame")).map(Some),
             None if self.state.with(py, |state| matches!(state, State::Ended)) => Ok(None),
-            None => {
-                let coroutine = self.work.begin_by_asyncio(self.stream.bind(py))?;
-                let frame = coroutine.getattr(name!(py, "cr_frame"))?;
-                coroutine.call_method0(name!(py, "close"))?;
-                Ok(Some(frame))
-            }
+            None => self.of_asyncios(name!(py, "cr_frame")).map(Some),
         }
     }
 
@@ -375,12 +379,12 @@ impl StreamCoroutine {
 
     #[getter]
     fn cr_running(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| matches!(state, State::Running))
+        self.cr_state(py) == "CORO_RUNNING"
     }
 
     #[getter]
     fn cr_suspended(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| matches!(state, State::Waiting { .. } | State::Handed(_)))
+        self.cr_state(py) == "CORO_SUSPENDED"
     }
 
     /// Since Python 3.15; before that `inspect` tells it from the others.
@@ -402,10 +406,7 @@ impl StreamCoroutine {
 
     #[getter]
     fn cr_code<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let coroutine = self.work.begin_by_asyncio(self.stream.bind(py))?;
-        let code = coroutine.getattr(name!(py, "cr_code"));
-        coroutine.call_method0(name!(py, "close"))?;
-        code
+        self.of_asyncios(name!(py, "cr_code"))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
