@@ -31,6 +31,8 @@ MIB_PER_GIB = 1024
 GIB = 1 << 30
 # Loops that allocate 256 KiB per receive have glibc map and unmap them each time, below this threshold.
 MMAP_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+# What reading /proc/PID raises: the second if the process ends between opening and reading.
+GONE = (FileNotFoundError, ProcessLookupError)
 
 Sample = dict[str, Any]
 
@@ -190,12 +192,15 @@ def cpu_seconds(pid: int) -> float:
     tasks = pathlib.Path(f"/proc/{pid}/task")
     try:
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
-    except FileNotFoundError:
+    except GONE:
         raise Failed("the server is gone") from None
 
 
 def resident_bytes(pid: int) -> int:
-    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    try:
+        return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    except GONE:
+        raise Failed("the server is gone") from None
 
 
 def reason(text: str, status: int | None) -> str:
