@@ -64,6 +64,23 @@ loop.close()
     assert done.returncode == 0, done.stderr
 
 
+def test_a_start_imports_nothing_that_asyncio_does_not():
+    # Such as typing: on CPython 3.14 its import takes longer than that of ironloop.
+    code = """
+import asyncio, sys
+before = set(sys.modules)
+import ironloop
+ironloop.run(asyncio.sleep(0))
+ironloop.new_event_loop().close()
+more = set(sys.modules) - before
+assert "ironloop._native" in more
+others = {name for name in more if name.partition(".")[0] != "ironloop"} - {"__future__"}
+assert not others, others
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_integrations_import_only_what_is_asked_for():
     code = """
 import sys

@@ -19,6 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent.parent
 # Not measured: the start of the interpreter, and the modules of this suite.
 START = """
 import sys, time
+import suite
 start = time.perf_counter()
 import asyncio
 from suite.loops import new_loop

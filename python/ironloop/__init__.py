@@ -14,14 +14,15 @@ Importing this package changes nothing in asyncio.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from ._loop import Loop, new_event_loop
 from ._native import __version__
 from ._native import tls_backend as _tls_backend
 from ._run import run
+from ._static import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from . import inspect, metrics
     from ._policy import EventLoopPolicy
     from ._trace import Trace as trace

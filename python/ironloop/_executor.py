@@ -16,13 +16,14 @@ import threading
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import thread as cpython
-from typing import TYPE_CHECKING, Any, cast
 
 from . import _native
+from ._static import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
+    from typing import Any
 
     from ._loop import Loop
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 NEEDED = (3, 12) <= sys.version_info < (3, 12, 3)
 
 # Names of `ThreadPoolExecutor`'s own that type checkers do not know.
-_internals = cast(Any, cpython)
+_internals = cast("Any", cpython)
 
 
 class ThreadPool(ThreadPoolExecutor):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from typing import TYPE_CHECKING, cast
 
 from . import _report
+from ._static import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from ._loop import Loop

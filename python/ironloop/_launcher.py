@@ -17,10 +17,12 @@ import sys
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from types import CodeType, ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+
+from ._static import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, NoReturn
 
     Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 

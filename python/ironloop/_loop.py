@@ -21,12 +21,12 @@ import signal
 import socket
 import threading
 from asyncio import base_events
-from typing import TYPE_CHECKING, Any, cast
 
 from . import _busy_poll, _native, _resolve, _tls
 from ._hints import Hints, hinting
 from ._insight import Insight, loops
 from ._sockets import PlainSockets
+from ._static import TYPE_CHECKING, cast
 from ._subprocess import ProcessTransport
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
     from concurrent.futures import ThreadPoolExecutor
+    from typing import Any
 
     from ._executor import ThreadPool
 
@@ -202,7 +203,7 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
     ) -> _resolve.Addresses:
         """`socket.getaddrinfo` without blocking; literal addresses are answered at once."""
         # By way of asyncio's own module, as asyncio does: test suites replace it there.
-        resolver = cast(Any, base_events).socket
+        resolver = cast("Any", base_events).socket
         function = self._getaddrinfo_debug if self.get_debug() else resolver.getaddrinfo
         if _resolve.is_literal(host):
             return cast("_resolve.Addresses", function(host, port, family, type, proto, flags))

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import warnings
-from typing import TYPE_CHECKING, Any
 
 from ._loop import Loop
+from ._static import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
 
     class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
         """A policy that makes ironloop's loops."""

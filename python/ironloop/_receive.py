@@ -10,19 +10,21 @@ The reader is registered while a call waits. Not for sockets that belong to a tr
 from __future__ import annotations
 
 from asyncio import base_events
-from typing import TYPE_CHECKING, Any, cast
+
+from ._static import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import asyncio
     import socket
     from collections.abc import Callable
+    from typing import Any
 
     from ._loop import Loop
 
 
 def check(loop: Loop, sock: socket.socket) -> None:
     """What asyncio checks first. TypeError for a TLS socket; ValueError, in debug mode, for one that blocks."""
-    cast(Any, base_events)._check_ssl_socket(sock)
+    cast("Any", base_events)._check_ssl_socket(sock)
     if loop.get_debug() and sock.gettimeout() != 0:
         raise ValueError("the socket must be non-blocking")
 

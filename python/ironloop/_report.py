@@ -11,27 +11,28 @@ import asyncio
 import sys
 from asyncio import base_events, format_helpers
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
 
 from ._hints import add_hint as add_hint  # called from there
+from ._static import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Protocol
 
     from ._loop import Loop
 
+    class _AnyHandle(Protocol):
+        """What `asyncio.Handle` and the native handles have in common."""
+
+        _callback: Any
+        _args: Any
+        _source_traceback: Any
+
+        def _run(self) -> None: ...
+
+
 SLOWEST = 5
 """So many names of slow callbacks are kept."""
-
-
-class _AnyHandle(Protocol):
-    """What `asyncio.Handle` and the native handles have in common."""
-
-    _callback: Any
-    _args: Any
-    _source_traceback: Any
-
-    def _run(self) -> None: ...
 
 
 def _callback_source(loop: Loop, handle: _AnyHandle) -> str:

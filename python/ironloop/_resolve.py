@@ -6,7 +6,8 @@ A literal IP address is parsed by `socket.getaddrinfo` without any look-up, so i
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+
+from ._static import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from socket import AddressFamily, SocketKind

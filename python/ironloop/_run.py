@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._hints import hinting
 from ._loop import Loop, new_event_loop
+from ._static import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from typing import Any, TypeVar
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
 
 
 def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:

@@ -12,12 +12,13 @@ import asyncio
 import socket
 import sys
 from asyncio import base_events
-from typing import TYPE_CHECKING, Any, cast
 
 from . import _receive
+from ._static import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ._loop import Loop
 

@@ -19,11 +19,13 @@ import threading
 from asyncio import unix_events
 from asyncio.log import logger
 from asyncio.subprocess import SubprocessStreamProtocol
-from typing import TYPE_CHECKING, Any
 
 from ._native import adopt_reader
+from ._static import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._loop import Loop
 
 _thread_numbers = itertools.count()

@@ -7,10 +7,12 @@ a task may be over when it is read.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+
+from ._static import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Any
 
     from ._loop import Loop
 

@@ -7,10 +7,12 @@ a reader of its streams gives up the bytes that belong to the handshake, as with
 from __future__ import annotations
 
 from asyncio.streams import StreamReaderProtocol
-from typing import TYPE_CHECKING, Any
+
+from ._static import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from typing import Any
 
     from . import _native
 
