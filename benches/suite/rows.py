@@ -236,11 +236,11 @@ def _precision() -> list[Row]:
 
 def _memory() -> list[Row]:
     size, held = (Figure("bytes", "B"),), "memory of an idle connection"
-    hold = "hold {address} 2000"
+    hold = "hold {address} {connections}"
     return [
         Row("memory_protocol", f"{held}, Protocol", "memory", "echoes.serve_protocol", 0, hold, size),
         Row("memory_streams", f"{held}, streams", "memory", "echoes.serve_streams", 0, hold, size, size=1),
-        Row("memory_tls", f"{held}, TLS", "memory", "tls", 0, "idle 1000", size, "rsa", reference="tls"),
+        Row("memory_tls", f"{held}, TLS", "memory", "tls", 0, "idle {connections}", size, "rsa", reference="tls"),
         Row("memory_task", "memory of a waiting task", "memory", "resources.memory_of_tasks", figures=size),
         Row("memory_timer", "memory of a timer", "memory", "resources.memory_of_timers", figures=size),
     ]

@@ -159,17 +159,22 @@ def load(row: Row, process: subprocess.Popen[str], address: str, seconds: float)
 
 
 def memory(row: Row, process: subprocess.Popen[str], address: str, tls: tools.TlsTools) -> Sample:
-    """Resident bytes per connection, of those that come when as many are there: the first fill what is free already."""
+    """Resident bytes per connection, of those that come when many are there: the first fill what is free already."""
     if row.program == "tls":
-        command = f"{tls.program('load')} {address.split()[0]} {row.load}"
+        program, before, more = f"{tls.program('load')} {address.split()[0]}", 1000, 1000
     else:
-        command = f"{tools.client()} {row.load.format(address=f'127.0.0.1:{address}')}"
-    with client(command) as first:
+        program, before, more = tools.client(), 4000, 6000
+        address = f"127.0.0.1:{address}"
+
+    def command(connections: int) -> str:
+        return f"{program} {row.load.format(address=address, connections=connections)}"
+
+    with client(command(before)) as first:
         read_line(first)
-        before = resident_bytes(process.pid)
-        with client(command) as second:
+        held = resident_bytes(process.pid)
+        with client(command(more)) as second:
             count = int(read_line(second))
-            return {"bytes": (resident_bytes(process.pid) - before) / count}
+            return {"bytes": (resident_bytes(process.pid) - held) / count}
 
 
 def tls_cost(row: Row, process: subprocess.Popen[str], ports: str, seconds: float, tls: tools.TlsTools) -> Sample:
