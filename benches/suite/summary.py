@@ -17,17 +17,24 @@ SATURATED = 0.95  # of a core: the load client is the limit
 COSTS = ("cpu_s_per_gib", "cpu_us")
 OF_CPU = Figure("rate_of_cpu", "/CPU s", more_is_better=True)
 
+Rounds = dict[int, "Sample"]
+
 
 @dataclass(frozen=True)
 class Cell:
     median: float
     spread: float  # half of the range, as a share of the median
     samples: int
+    by_round: dict[int, float]
 
 
 @dataclass
 class Line:
-    """One figure of one row for all loops. Ratios are above 1 where a loop is better than the other."""
+    """One figure of one row for all loops. Ratios are above 1 where a loop is better than the other.
+
+    They are medians of the ratios of each round, whose samples follow each other: a machine that is slower for a while is
+    so for both.
+    """
 
     key: str
     row: Row
@@ -54,7 +61,10 @@ def lines(result: Result, per_cpu: bool) -> list[Line]:
 
 
 def summarise(key: str, figure: Figure, by_loop: dict[str, list[Sample]], per_cpu: bool) -> Line:
-    good = {name: [sample for sample in samples if "error" not in sample] for name, samples in by_loop.items()}
+    good = {
+        name: {number: sample for number, sample in enumerate(samples) if "error" not in sample}
+        for name, samples in by_loop.items()
+    }
     notes = [note for name, samples in by_loop.items() for note in remarks(key, name, samples)]
     limited = [name for name, samples in good.items() if name != REFERENCE and client_share(samples) >= SATURATED]
     if figure.key == "rate" and limited:
@@ -71,24 +81,27 @@ def summarise(key: str, figure: Figure, by_loop: dict[str, list[Sample]], per_cp
     return line
 
 
-def any_has(good: dict[str, list[Sample]], key: str) -> bool:
-    return any(key in sample for samples in good.values() for sample in samples)
+def any_has(good: dict[str, Rounds], key: str) -> bool:
+    return any(key in sample for samples in good.values() for sample in samples.values())
 
 
-def client_share(samples: list[Sample]) -> float:
-    return statistics.median(sample.get("client_cpu", 0.0) for sample in samples) if samples else 0.0
+def client_share(samples: Rounds) -> float:
+    return statistics.median(sample.get("client_cpu", 0.0) for sample in samples.values()) if samples else 0.0
 
 
-def cell(samples: list[Sample], key: str) -> Cell:
-    values = sorted(sample[key] for sample in samples)
+def cell(samples: Rounds, key: str) -> Cell:
+    by_round = {number: sample[key] for number, sample in samples.items()}
+    values = sorted(by_round.values())
     median = statistics.median(values)
-    return Cell(median, abs((values[-1] - values[0]) / median / 2) if median else 0.0, len(values))
+    return Cell(median, abs((values[-1] - values[0]) / median / 2) if median else 0.0, len(values), by_round)
 
 
 def compare(line: Line) -> None:
     def better(name: str, other: str) -> float:
-        one, two = line.cells[name].median, line.cells[other].median
-        return one / two if line.figure.more_is_better else two / one
+        one, two = line.cells[name], line.cells[other]
+        rounds = [number for number, value in one.by_round.items() if value > 0 and two.by_round.get(number, 0) > 0]
+        pairs = [(one.by_round[number], two.by_round[number]) for number in rounds] or [(one.median, two.median)]
+        return statistics.median(a / b if line.figure.more_is_better else b / a for a, b in pairs)
 
     # What is not above zero (a timer that fires early) is no result to compare with.
     comparable = [name for name, cell in line.cells.items() if cell.median > 0]

@@ -11,6 +11,8 @@ use crate::{pattern, would_block, Epoll};
 
 /// How much of a received piece is compared while it is measured; all of it during the warm-up.
 const COMPARED: usize = 4096;
+/// How long a server may take to answer every connection once.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub trait Stream: Read + Write + AsRawFd {
     fn prepare(&self) -> std::io::Result<()>;
@@ -46,9 +48,16 @@ struct Connection {
     /// Bytes of requests that the socket did not take yet.
     unsent: usize,
     started: Instant,
+    answers: u64,
 }
 
 impl Connection {
+    /// Begins with the next requests.
+    fn ask(&mut self, requests: &[u8]) {
+        (self.missing, self.unsent, self.started) = (requests.len(), requests.len(), Instant::now());
+        self.send(requests);
+    }
+
     fn send(&mut self, requests: &[u8]) {
         while self.unsent > 0 {
             match self.stream.write(&requests[requests.len() - self.unsent..]) {
@@ -84,52 +93,82 @@ fn lines(size: usize, depth: usize) -> Vec<u8> {
 }
 
 pub fn load(address: &str, (connections, size, depth, warmup, measure): (usize, usize, usize, f64, f64)) {
-    let requests = lines(size, depth);
-    let epoll = Epoll::new();
-    let mut all: Vec<Connection> = Vec::new();
-    for index in 0..connections {
-        let stream = connect(address);
-        epoll.add(stream.as_raw_fd(), index, libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET);
-        all.push(Connection { stream, missing: size * depth, unsent: size * depth, started: Instant::now() });
-    }
-    for connection in &mut all {
-        connection.started = Instant::now();
-        connection.send(&requests);
-    }
-    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 512];
-    let mut buffer = vec![0u8; 1 << 20];
+    let mut load = Load::connect(address, connections, lines(size, depth));
+    load.until_all_are_served();
     let mut measurement = Measurement::begin(warmup, measure);
-    loop {
-        let count = epoll.wait(&mut events, 1000);
-        if measurement.over(Instant::now()) {
-            break;
-        }
+    load.all.iter_mut().for_each(|connection| connection.ask(&load.requests));
+    while !measurement.over(Instant::now()) {
         let compared = if measurement.running { COMPARED } else { usize::MAX };
-        for event in &events[..count] {
-            let connection = &mut all[event.u64 as usize];
+        load.take_answers(compared, |connection| {
+            measurement.answered(depth, connection.started.elapsed());
+            true
+        });
+    }
+    let forgotten = load.all.iter().filter(|connection| connection.answers < 2).count();
+    assert!(forgotten == 0, "{forgotten} of {connections} connections were not served any more");
+    measurement.report(0);
+}
+
+/// All connections, and what goes over them.
+struct Load {
+    all: Vec<Connection>,
+    requests: Vec<u8>,
+    epoll: Epoll,
+    events: Vec<libc::epoll_event>,
+    buffer: Vec<u8>,
+}
+
+impl Load {
+    fn connect(address: &str, connections: usize, requests: Vec<u8>) -> Self {
+        let epoll = Epoll::new();
+        let connection = |index| {
+            let stream = connect(address);
+            epoll.add(stream.as_raw_fd(), index, libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET);
+            Connection { stream, missing: 0, unsent: 0, started: Instant::now(), answers: 0 }
+        };
+        let all = (0..connections).map(connection).collect();
+        let events = vec![libc::epoll_event { events: 0, u64: 0 }; 512];
+        Self { all, requests, epoll, events, buffer: vec![0u8; 1 << 20] }
+    }
+
+    /// One answer on each connection: a server that accepts slowly, or forgets some, is not measured with fewer of them.
+    fn until_all_are_served(&mut self) {
+        let (mut left, end) = (self.all.len(), Instant::now() + PATIENCE);
+        self.all.iter_mut().for_each(|connection| connection.ask(&self.requests));
+        while left > 0 {
+            assert!(Instant::now() < end, "{left} of {} connections had no answer", self.all.len());
+            self.take_answers(usize::MAX, |_| {
+                left -= 1;
+                false
+            });
+        }
+    }
+
+    /// Waits, and takes what has come; whoever gets a complete answer says whether to ask again.
+    fn take_answers(&mut self, compared: usize, mut complete: impl FnMut(&Connection) -> bool) {
+        let count = self.epoll.wait(&mut self.events, 1000);
+        for event in &self.events[..count] {
+            let connection = &mut self.all[event.u64 as usize];
             loop {
-                let count = match connection.stream.read(&mut buffer) {
+                let count = match connection.stream.read(&mut self.buffer) {
                     Ok(0) => panic!("the server closed a connection"),
                     Ok(count) => count,
                     Err(error) if would_block(&error) => break,
                     Err(error) => panic!("read: {error}"),
                 };
-                if connection.receive(&buffer[..count], &requests, compared) {
-                    let now = Instant::now();
-                    measurement.answered(depth, now - connection.started);
-                    connection.missing = size * depth;
-                    connection.unsent = size * depth;
-                    connection.started = now;
-                    connection.send(&requests);
+                if connection.receive(&self.buffer[..count], &self.requests, compared) {
+                    connection.answers += 1;
+                    if complete(connection) {
+                        connection.ask(&self.requests);
+                    }
                 }
-                if count < buffer.len() {
+                if count < self.buffer.len() {
                     break;
                 }
             }
-            connection.send(&requests);
+            connection.send(&self.requests);
         }
     }
-    measurement.report(0);
 }
 
 /// A connection of the reference server, and what it could not send yet.
