@@ -32,8 +32,8 @@ class Cell:
 class Line:
     """One figure of one row for all loops. Ratios are above 1 where a loop is better than the other.
 
-    They are medians of the ratios of each round, whose samples follow each other: a machine that is slower for a while is
-    so for both.
+    They are medians of the ratios of each round, whose samples follow each other: a machine that is slower for a while
+    is so for both.
     """
 
     key: str
