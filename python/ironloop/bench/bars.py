@@ -42,6 +42,7 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-seri
 
 WIDTH, LABELS, RIGHT = 900, 340, 72  # of the chart, of the rows' names, of the room for a number
 BAR, GAP, TOP = 7, 16, 78
+LEAST = 1 / 8  # of the scale: one loop that is very slow at something would take the room of all others
 LETTER = 7.4  # a generous mean, to place the legend's entries
 
 
@@ -71,6 +72,8 @@ def bars(rows: list[Ratios], cast: Cast, remarks: list[str]) -> str:
     """The chart; `remarks` stand below it."""
     shown = [ratio for row in rows for ratio in row.of.values() if 0 < ratio < math.inf]
     low, high = scale_limits(shown)
+    if min(shown, default=low) < low:
+        remarks = ["Bars that reach the left edge go on beyond it.", *remarks]
 
     def x_of(ratio: float) -> float:
         share = math.log(min(max(ratio, low), high) / low) / math.log(high / low)
@@ -115,8 +118,8 @@ def group(row: Ratios, cast: Cast, x_of: Callable[[float], float], y: float, hei
 
 
 def scale_limits(ratios: list[float]) -> tuple[float, float]:
-    """Powers of two around all ratios and 1."""
-    low, high = min([*ratios, 0.5]), max([*ratios, 2.0])
+    """Powers of two around all ratios that are not below `LEAST`, and 1."""
+    low, high = max(min([*ratios, 0.5]), LEAST), max([*ratios, 2.0])
     return 2.0 ** math.floor(math.log2(low)), 2.0 ** math.ceil(math.log2(high))
 
 
