@@ -74,7 +74,7 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
     def __init__(self) -> None:
         """Make a loop. OSError when the process is out of descriptors."""
         self._resolver: ThreadPool | None = None
-        self._pidfds: set[int] = set()
+        self._pidfds: dict[int, ProcessTransport] = {}
         # What set_wakeup_fd() had before we took the place; None: we have not.
         self._wakeup_before: int | None = None
         self._prepare_insight()
@@ -128,7 +128,9 @@ class Loop(_native.LoopCore, PlainSockets, Insight, Hints, asyncio.SelectorEvent
         if self._watchdog is not None:
             self._watchdog.stop()
         while self._pidfds:
-            os.close(self._pidfds.pop())
+            pidfd, transport = self._pidfds.popitem()
+            os.close(pidfd)
+            transport.outlive()
         resolver, self._resolver = self._resolver, None
         if resolver is not None:
             resolver.shutdown(wait=False)

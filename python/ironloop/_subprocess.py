@@ -9,6 +9,7 @@ it works in every thread, and beside whatever the program does with SIGCHLD. Whe
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from ._loop import Loop
 
 _thread_numbers = itertools.count()
+
+# Before 3.12 a thread of asyncio's waits for each child, and keeps its transport alive; later a transport that nobody
+# holds kills its child. So a program that ends without having waited for a child ended it since then only.
+OUTLIVES = sys.version_info < (3, 12)
+# Those who are waited for by a pidfd, and the process that has started them.
+_running: dict[ProcessTransport, int] = {}
 
 
 class Popen(subprocess.Popen[bytes]):
@@ -69,11 +76,12 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
         loop = self._loop
         pidfd = _open_pidfd(self._pid) if loop._may_use_pidfds else None
         if pidfd is None:
-            name, args = f"ironloop-waitpid-{next(_thread_numbers)}", (loop, self._pid, self._proc)
-            threading.Thread(target=self._wait_in_thread, args=args, name=name, daemon=True).start()
+            self._watch_by_thread()
             return
-        loop._pidfds.add(pidfd)
+        loop._pidfds[pidfd] = self
         loop._add_reader(pidfd, self._exited, pidfd)
+        if OUTLIVES:
+            _running[self] = os.getpid()
 
     def adopt_readers(self) -> None:
         """Have what the child writes be read natively, for `asyncio.create_subprocess_exec`. Called when it runs."""
@@ -85,13 +93,23 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
     def _exited(self, pidfd: int) -> None:
         loop = self._loop
         loop._remove_reader(pidfd)
-        loop._pidfds.discard(pidfd)
+        loop._pidfds.pop(pidfd, None)
         os.close(pidfd)
+        _running.pop(self, None)
         if self._pipes:
             # In a turn of its own: what the child wrote before its exit, and is reported with it, comes first.
             loop.call_soon(self._reap)
         else:
             self._reap()
+
+    def outlive(self) -> None:
+        """The loop is closed, or the interpreter ends, and the child still runs: let it."""
+        if _running.pop(self, None) == os.getpid():  # not in a forked child, whose sibling it is
+            self._watch_by_thread()
+
+    def _watch_by_thread(self) -> None:
+        name, args = f"ironloop-waitpid-{next(_thread_numbers)}", (self._loop, self._pid, self._proc)
+        threading.Thread(target=self._wait_in_thread, args=args, name=name, daemon=True).start()
 
     def _reap(self) -> None:
         # Both at once: the number of a reaped child may be another's, and send_signal() must not reach that.
@@ -104,6 +122,12 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
         except RuntimeError:
             _reap(pid, process)
             logger.warning("Loop %r that handles pid %r is closed", loop, pid)
+
+
+@atexit.register
+def _let_run() -> None:
+    for transport in list(_running):
+        transport.outlive()
 
 
 def _open_pidfd(pid: int) -> int | None:

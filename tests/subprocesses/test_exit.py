@@ -284,3 +284,28 @@ def test_a_start_that_is_cancelled_at_any_point_leaves_nothing(run, pipe):
             await until(lambda: children() <= before and len(open_descriptors()) <= descriptors)
 
     run(main)
+
+
+ENDS = {
+    "run": "module.run(main())",
+    "closed": "loop.run_until_complete(main()); loop.close()",
+    "left open": "loop.run_until_complete(main())",
+}
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="its transport kills it since then, whenever that is collected")
+@pytest.mark.parametrize("name", ["asyncio", "ironloop"])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_child_that_nobody_waits_for_lives_on(name, end):
+    code = f"""
+import asyncio, importlib
+async def main():
+    await asyncio.create_subprocess_exec("sh", "-c", "read word; echo $word")
+module = importlib.import_module({name!r})
+loop = module.new_event_loop()
+asyncio.set_event_loop(loop)
+{ENDS[end]}
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE) as program:
+        assert program.wait() == 0
+        assert program.communicate(b"word\n")[0] == b"word\n"
