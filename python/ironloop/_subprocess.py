@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 _thread_numbers = itertools.count()
 
-# Before 3.12 a thread of asyncio's waits for each child, and keeps its transport alive; later a transport that nobody
-# holds kills its child. So a program that ends without having waited for a child ended it since then only.
+# A transport that is collected kills its child. Before 3.12 a thread of asyncio's waits for each child and keeps the
+# transport, so a child that nobody has waited for outlives the loop, and the program.
 OUTLIVES = sys.version_info < (3, 12)
-# Those who are waited for by a pidfd, and the process that has started them.
+# The transports that are kept for that, and the process that has started each child.
 _running: dict[ProcessTransport, int] = {}
 
 
@@ -104,8 +104,13 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
 
     def outlive(self) -> None:
         """The loop is closed, or the interpreter ends, and the child still runs: let it."""
-        if _running.pop(self, None) == os.getpid():  # not in a forked child, whose sibling it is
+        started_by = _running.pop(self, None)
+        if started_by != os.getpid():  # a forked child's sibling; None: see OUTLIVES
+            return
+        try:
             self._watch_by_thread()
+        except RuntimeError:
+            _running[self] = started_by  # No thread can be had now, perhaps when the interpreter ends.
 
     def _watch_by_thread(self) -> None:
         name, args = f"ironloop-waitpid-{next(_thread_numbers)}", (self._loop, self._pid, self._proc)
@@ -125,7 +130,7 @@ class ProcessTransport(unix_events._UnixSubprocessTransport):  # type: ignore[na
 
 
 @atexit.register
-def _let_run() -> None:
+def _let_them_outlive() -> None:
     for transport in list(_running):
         transport.outlive()
 

@@ -309,3 +309,24 @@ asyncio.set_event_loop(loop)
     with subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE) as program:
         assert program.wait() == 0
         assert program.communicate(b"word\n")[0] == b"word\n"
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="its transport kills it since then, whenever that is collected")
+def test_a_loop_is_closed_though_no_thread_can_wait_for_a_child():
+    code = """
+import asyncio, threading, ironloop
+async def main():
+    await asyncio.create_subprocess_exec("sh", "-c", "read word; echo $word")
+loop = ironloop.new_event_loop()
+loop.run_until_complete(main())
+start = threading.Thread.start
+def fail(thread):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = fail
+loop.close()
+threading.Thread.start = start
+assert loop.is_closed()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE) as program:
+        assert program.wait() == 0
+        assert program.communicate(b"word\n")[0] == b"word\n"
