@@ -31,8 +31,6 @@ MIB_PER_GIB = 1024
 GIB = 1 << 30
 # Loops that allocate 256 KiB per receive have glibc map and unmap them each time, below this threshold.
 MMAP_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-# What reading /proc/PID raises: the second if the process ends between opening and reading.
-GONE = (FileNotFoundError, ProcessLookupError)
 
 Sample = dict[str, Any]
 
@@ -192,20 +190,25 @@ def tls_cost(row: Row, process: subprocess.Popen[str], ports: str, seconds: floa
     return {"cpu_us": used * 1e6 / count, "cpu_s_per_gib": used * GIB / count, "rate": rate}
 
 
+@contextmanager
+def while_it_runs() -> Iterator[None]:
+    """What reading /proc/PID raises is a failed sample: the second if the process ends between opening and reading."""
+    try:
+        yield
+    except (FileNotFoundError, ProcessLookupError):
+        raise Failed("the server is gone") from None
+
+
 def cpu_seconds(pid: int) -> float:
     """Of all threads of a process, in nanoseconds' precision."""
     tasks = pathlib.Path(f"/proc/{pid}/task")
-    try:
+    with while_it_runs():
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
-    except GONE:
-        raise Failed("the server is gone") from None
 
 
 def resident_bytes(pid: int) -> int:
-    try:
+    with while_it_runs():
         return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-    except GONE:
-        raise Failed("the server is gone") from None
 
 
 def reason(text: str, status: int | None) -> str:

@@ -24,7 +24,6 @@ Rounds = dict[int, "Sample"]
 class Cell:
     median: float
     spread: float  # half of the range, as a share of the median
-    samples: int
     by_round: dict[int, float]
 
 
@@ -93,14 +92,14 @@ def cell(samples: Rounds, key: str) -> Cell:
     by_round = {number: sample[key] for number, sample in samples.items()}
     values = sorted(by_round.values())
     median = statistics.median(values)
-    return Cell(median, abs((values[-1] - values[0]) / median / 2) if median else 0.0, len(values), by_round)
+    return Cell(median, abs((values[-1] - values[0]) / median / 2) if median else 0.0, by_round)
 
 
 def compare(line: Line) -> None:
     def better(name: str, other: str) -> float:
         one, two = line.cells[name], line.cells[other]
-        rounds = [number for number, value in one.by_round.items() if value > 0 and two.by_round.get(number, 0) > 0]
-        pairs = [(one.by_round[number], two.by_round[number]) for number in rounds] or [(one.median, two.median)]
+        pairs = [(value, two.by_round.get(number, 0.0)) for number, value in one.by_round.items()]
+        pairs = [pair for pair in pairs if min(pair) > 0] or [(one.median, two.median)]
         return statistics.median(a / b if line.figure.more_is_better else b / a for a, b in pairs)
 
     # What is not above zero (a timer that fires early) is no result to compare with.

@@ -53,7 +53,7 @@ def text(result: Result, lines: list[Line]) -> str:
 
 
 def shown(cell: Cell) -> str:
-    return f"{short(cell.median)} ±{cell.spread * 100:2.0f} %" if cell.samples > 1 else short(cell.median)
+    return f"{short(cell.median)} ±{cell.spread * 100:2.0f} %" if len(cell.by_round) > 1 else short(cell.median)
 
 
 def label(line: Line) -> str:

@@ -53,8 +53,8 @@ struct Connection {
 
 impl Connection {
     /// Begins with the next requests.
-    fn ask(&mut self, requests: &[u8]) {
-        (self.missing, self.unsent, self.started) = (requests.len(), requests.len(), Instant::now());
+    fn ask(&mut self, requests: &[u8], now: Instant) {
+        (self.missing, self.unsent, self.started) = (requests.len(), requests.len(), now);
         self.send(requests);
     }
 
@@ -96,11 +96,11 @@ pub fn load(address: &str, (connections, size, depth, warmup, measure): (usize, 
     let mut load = Load::connect(address, connections, lines(size, depth));
     load.until_all_are_served();
     let mut measurement = Measurement::begin(warmup, measure);
-    load.all.iter_mut().for_each(|connection| connection.ask(&load.requests));
+    load.ask_all();
     while !measurement.over(Instant::now()) {
         let compared = if measurement.running { COMPARED } else { usize::MAX };
-        load.take_answers(compared, |connection| {
-            measurement.answered(depth, connection.started.elapsed());
+        load.take_answers(compared, |waited| {
+            measurement.answered(depth, waited);
             true
         });
     }
@@ -134,7 +134,7 @@ impl Load {
     /// One answer on each connection: a server that accepts slowly, or forgets some, is not measured with fewer of them.
     fn until_all_are_served(&mut self) {
         let (mut left, end) = (self.all.len(), Instant::now() + PATIENCE);
-        self.all.iter_mut().for_each(|connection| connection.ask(&self.requests));
+        self.ask_all();
         while left > 0 {
             assert!(Instant::now() < end, "{left} of {} connections had no answer", self.all.len());
             self.take_answers(usize::MAX, |_| {
@@ -144,8 +144,12 @@ impl Load {
         }
     }
 
-    /// Waits, and takes what has come; whoever gets a complete answer says whether to ask again.
-    fn take_answers(&mut self, compared: usize, mut complete: impl FnMut(&Connection) -> bool) {
+    fn ask_all(&mut self) {
+        self.all.iter_mut().for_each(|connection| connection.ask(&self.requests, Instant::now()));
+    }
+
+    /// Waits, and takes what has come; whoever is told how long a complete answer took says whether to ask again.
+    fn take_answers(&mut self, compared: usize, mut complete: impl FnMut(Duration) -> bool) {
         let count = self.epoll.wait(&mut self.events, 1000);
         for event in &self.events[..count] {
             let connection = &mut self.all[event.u64 as usize];
@@ -158,8 +162,9 @@ impl Load {
                 };
                 if connection.receive(&self.buffer[..count], &self.requests, compared) {
                     connection.answers += 1;
-                    if complete(connection) {
-                        connection.ask(&self.requests);
+                    let now = Instant::now();
+                    if complete(now - connection.started) {
+                        connection.ask(&self.requests, now);
                     }
                 }
                 if count < self.buffer.len() {
