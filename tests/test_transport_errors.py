@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import socket
 import struct
 import sys
+import termios
 
 import pytest
 
@@ -29,6 +32,46 @@ def test_a_reset_is_told_as_such(run, reports):
         await close_all(server)
 
     run(main)
+
+
+@pytest.mark.parametrize("ending", ["reset", "end"])
+def test_what_came_before_the_end_of_a_stream_is_received_first(run, loop, ending):
+    """A loop that goes on reading behind what it has received meets the end; it is told after the data, as itself."""
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            peer = socket.create_connection(listener.getsockname())
+            sock, _ = listener.accept()
+        transport, protocol = await loop.connect_accepted_socket(Recorder, sock)
+        # Each size is received in another way.
+        sizes = [64 << 10, 200 << 10, 100_000]
+        for number, size in enumerate(sizes):
+            transport.pause_reading()
+            peer.sendall(b"x" * size)
+            await all_is_acknowledged(peer)
+            if number == 2:
+                if ending == "reset":
+                    reset(peer)
+                peer.close()
+            transport.resume_reading()
+            while len(protocol.data) < sum(sizes[: number + 1]):
+                await asyncio.sleep(0)
+        error = await protocol.lost
+        assert len(protocol.data) == sum(sizes)
+        assert isinstance(error, ConnectionResetError if ending == "reset" else type(None))
+
+    run(main)
+
+
+async def all_is_acknowledged(sock):
+    """Until the other side has received what was sent; a receive buffer of the usual size has room for it."""
+    for _ in range(1000):
+        left = array.array("i", [0])
+        fcntl.ioctl(sock, termios.TIOCOUTQ, left)
+        if not left[0]:
+            return
+        await asyncio.sleep(0.001)
 
 
 def test_writes_into_a_broken_connection_raise_nothing(run):

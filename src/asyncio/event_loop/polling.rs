@@ -14,12 +14,15 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::ready::{Entry, IoEvent};
+use super::source::Source;
 use super::turn::Run;
 use super::{LoopCore, State};
+use crate::asyncio::transport::endpoint::Endpoint;
 use crate::engine::reactor::registry::Token;
 use crate::engine::reactor::{event, Reactor};
 use crate::engine::sys::clock::{monotonic_ns, nap};
 use crate::engine::sys::poller::EventBuffer;
+use crate::engine::sys::socket::receive_buffer_is_full;
 use crate::engine::sys::ticks::TickRate;
 use crate::py::error::os_error;
 
@@ -41,6 +44,9 @@ const NAP: u64 = 10_000;
 /// No nap when a timer is due within this time.
 const LATEST_NAP: u64 = 500_000;
 
+/// Of so many events after a nap it is asked whether the nap was too long.
+const LOOKED_AT: usize = 4;
+
 /// What a loop does until there are events.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
@@ -58,7 +64,11 @@ impl Run {
         if limit == 0 || spun || !self.spin.is_worthwhile() {
             Wait::Block
         } else if bulk && timeout.is_none_or(|timeout| timeout > LATEST_NAP) {
-            Wait::Nap
+            if self.bulk.naps() {
+                Wait::Nap
+            } else {
+                Wait::Block
+            }
         } else {
             Wait::Spin
         }
@@ -135,6 +145,9 @@ impl LoopCore {
             self.metrics.wakeups.add(1);
             self.hand_over.found(self.state(py, |state| state.ready.len()));
         }
+        if wait == Wait::Nap && self.peer_had_to_stop(py, run) {
+            run.bulk.napped_too_long();
+        }
         let waited = self.poll_is_over(run).saturating_sub(start);
         if wait == Wait::Spin { &self.metrics.spin_ticks } else { &self.metrics.idle_ticks }.add(waited);
         match outcome {
@@ -155,6 +168,20 @@ impl LoopCore {
             Err(_) => {}
         }
         finish_poll(py, run, outcome)
+    }
+
+    /// Whether one of the peers whose data has come, as the last poll says, cannot send more.
+    fn peer_had_to_stop(&self, py: Python<'_>, run: &Run) -> bool {
+        (0..run.events.len().min(LOOKED_AT)).any(|index| {
+            let token = event(&run.events, index).token;
+            let transport = self.state(py, |state| match state.sources.get(token) {
+                Some(Source::Stream(transport)) => Some(transport.clone_ref(py).into_bound(py)),
+                _ => None,
+            });
+            transport.is_some_and(|transport| {
+                receive_buffer_is_full(transport.get().registration(py, |registration| registration.fd))
+            })
+        })
     }
 
     /// Puts the events of the last poll behind what is ready already, those that are wanted; returns how many.

@@ -288,7 +288,7 @@ impl LoopCore {
         let Some(known) = known else { return };
         self.state(py, |state| {
             if let Some(it) = state.sources.waited_socket_of(known.token) {
-                it.read_size.record(count, offered, 0);
+                it.read_size.record(count, offered);
                 it.drained |= it.short_reads_are_last && (1..offered).contains(&count);
             }
         });

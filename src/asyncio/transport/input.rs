@@ -1,7 +1,8 @@
 //! From a descriptor into a new `bytes`: how streams and pipes receive.
 //!
 //! Small messages go through the loop's buffer; once a read has been large, the kernel is asked how much there is,
-//! and it is received straight into memory of that size. Nothing is ever allocated larger than what is there.
+//! and it is received straight into memory of that size. Nothing is allocated larger than what is there, or was there the last
+//! time (`engine::stream::read_size`).
 
 use pyo3::prelude::*;
 
@@ -21,7 +22,6 @@ pub enum Received<T> {
 }
 
 /// What a read could have brought.
-#[derive(Clone, Copy)]
 pub struct Offer {
     /// How much would have found room.
     pub capacity: usize,
@@ -29,22 +29,24 @@ pub struct Offer {
     pub left: Option<usize>,
     /// The read stopped short of something.
     pub stopped: bool,
+    /// It went on after it had brought something, and this is what the kernel will not say again: the outcome of the next read.
+    pub failed: Option<engine::Error>,
 }
 
 impl Offer {
     /// Of `capacity` bytes, without a question to the kernel.
     pub const fn of(capacity: usize, stopped: bool) -> Self {
-        Self { capacity, left: None, stopped }
+        Self { capacity, left: None, stopped, failed: None }
     }
 
     /// Whether there may be more behind the `count` bytes that came. What arrives after the kernel was asked is an edge
     /// of its own.
-    pub fn leaves_more(self, count: usize) -> bool {
-        self.stopped || count == self.capacity && self.left != Some(0)
+    pub fn leaves_more(&self, count: usize) -> bool {
+        self.stopped || self.failed.is_some() || count == self.capacity && self.left != Some(0)
     }
 
     /// How much more there is at the least.
-    pub fn known_left(self, count: usize) -> usize {
+    pub fn known_left(&self, count: usize) -> usize {
         if count == self.capacity {
             self.left.unwrap_or_default()
         } else {
@@ -69,11 +71,13 @@ pub fn receive<'py>(
         ReadPlan::Scratch => 0,
         ReadPlan::Exact => file::bytes_available(source.fd()).unwrap_or_default(),
         ReadPlan::Known(available) => available,
+        ReadPlan::Most => return receive_most(py, source, largest),
     };
     if available == 0 {
         receive_small(py, event_loop, source)
     } else {
-        receive_large(py, source, available, largest)
+        let capacity = available.min(largest);
+        receive_large(py, source, capacity, Some(available - capacity))
     }
 }
 
@@ -100,24 +104,57 @@ fn receive_small<'py>(
 fn receive_large<'py>(
     py: Python<'py>,
     source: StreamSource,
-    available: usize,
-    largest: usize,
+    capacity: usize,
+    left: Option<usize>,
 ) -> PyResult<(Received<Bound<'py, PyAny>>, Offer)> {
-    let capacity = available.min(largest);
     let mut stopped = false;
     let outcome = bytes_filled_by(py, capacity, |memory| {
         let count;
         (count, stopped) = source.read_uninit(memory).map_err(ReceiveError::Kernel)?;
         Ok(count)
     });
-    let received = match outcome {
+    Ok((received(outcome)?, Offer { capacity, left, stopped, failed: None }))
+}
+
+/// Of a stream that fills whole blocks: goes on until the block is full or nothing is left. Pieces that are taken right after they
+/// were sent are copied faster than what has become old, by a sixth, and the program is called less often.
+fn receive_most(
+    py: Python<'_>,
+    source: StreamSource,
+    capacity: usize,
+) -> PyResult<(Received<Bound<'_, PyAny>>, Offer)> {
+    let mut offer = Offer::of(capacity, false);
+    let outcome = bytes_filled_by(py, capacity, |memory| {
+        let mut count;
+        (count, offer.stopped) = source.read_uninit(memory).map_err(ReceiveError::Kernel)?;
+        while source.is_tcp() && count > 0 && count < capacity {
+            match source.read_uninit(&mut memory[count..]) {
+                // The end of the stream is told again.
+                Ok((0, _)) => {
+                    offer.stopped = true;
+                    break;
+                }
+                Ok((more, _)) => count += more,
+                Err(error) if error.would_block() => break,
+                Err(error) => {
+                    offer.failed = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(count)
+    });
+    Ok((received(outcome)?, offer))
+}
+
+fn received(outcome: Result<Bound<'_, PyAny>, ReceiveError>) -> PyResult<Received<Bound<'_, PyAny>>> {
+    Ok(match outcome {
         Ok(data) if data.len()? == 0 => Received::EndOfStream,
         Ok(data) => Received::Data(data),
         Err(ReceiveError::Kernel(error)) if error.would_block() => Received::Nothing,
         Err(ReceiveError::Kernel(error)) => Received::Failed(error),
         Err(ReceiveError::Python(error)) => return Err(error),
-    };
-    Ok((received, Offer { capacity, left: Some(available - capacity), stopped }))
+    })
 }
 
 /// What can go wrong between the kernel and an object's memory.

@@ -98,6 +98,9 @@ impl StreamTransport {
         let Some(plan) = slf.get().inner.with(py, |inner| inner.plan_read(py)) else {
             return Self::watch_edges(slf);
         };
+        if let Some(error) = slf.get().inner.with(py, |inner| inner.read_error.take()) {
+            return Self::no_data(slf, &plan, &Received::<()>::Failed(error));
+        }
         match plan.kind {
             ProtocolKind::Streaming => Self::receive_bytes(slf, &plan),
             ProtocolKind::Reader => Self::receive_into_reader(slf, &plan),
@@ -219,8 +222,9 @@ impl StreamTransport {
     fn after_read(slf: &Bound<'_, Self>, count: usize, offer: Offer) {
         slf.get().event_loop.get().metrics.bytes_received.add(count as u64);
         let more = slf.get().inner.with(slf.py(), |inner| {
-            inner.read_size.record(count, offer.capacity, offer.known_left(count));
+            inner.read_size.record(count, offer.capacity);
             inner.readable = offer.leaves_more(count) || inner.end_announced;
+            inner.read_error = offer.failed;
             inner.readable && !inner.by_level
         });
         if more {
@@ -233,10 +237,7 @@ impl StreamTransport {
         match received {
             Received::Data(_) => Ok(()),
             Received::Nothing => {
-                slf.get().inner.with(py, |inner| {
-                    inner.readable = false;
-                    inner.read_size.nothing_is_left();
-                });
+                slf.get().inner.with(py, |inner| inner.readable = false);
                 Ok(())
             }
             Received::EndOfStream => Self::end_of_stream(slf, plan),

@@ -63,6 +63,7 @@ impl StreamTransport {
             started: false,
             readable: false,
             end_announced: false,
+            read_error: None,
             // Nagle's algorithm costs latency; only TCP knows it.
             is_tcp: socket::set_nodelay(parts.fd).is_ok(),
             by_level: false,

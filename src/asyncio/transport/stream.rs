@@ -28,6 +28,7 @@ use super::write::Gather;
 use crate::asyncio::event_loop::source::Source;
 use crate::asyncio::event_loop::LoopCore;
 use crate::asyncio::protocol::ProtocolKind;
+use crate::engine;
 use crate::engine::stream::flow::FlowControl;
 use crate::engine::stream::read_size::ReadSize;
 use crate::engine::stream::write_queue::WriteQueue;
@@ -62,6 +63,8 @@ pub struct Inner {
     pub readable: bool,
     /// The kernel announced the end of the stream (or an error): read until it shows.
     pub end_announced: bool,
+    /// What a read met behind the data that it brought: how the next one ends.
+    pub read_error: Option<engine::Error>,
     pub is_tcp: bool,
     /// What is left behind a read is told by the next poll (`watching`).
     pub by_level: bool,

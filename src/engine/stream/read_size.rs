@@ -2,7 +2,8 @@
 //!
 //! A state of one number per connection, from what its recent reads brought. Small messages are copied once out of a
 //! buffer that stays in the cache; large ones are not copied, at the price of asking the kernel how much there is.
-//! Allocating a large block per read without asking costs more than either: glibc maps and unmaps it each time.
+//! Allocating a large block per read without asking costs more than either, as long as it is not filled: glibc maps and unmaps
+//! it each time. Of a stream that fills whole blocks the kernel need not be asked, and what arrives meanwhile comes too.
 
 /// A read of at least this many bytes is worth asking the kernel for the exact size, which saves a copy.
 const LARGE: usize = 32 * 1024;
@@ -13,6 +14,9 @@ const SMALL_READS: u8 = 4;
 /// most is what asyncio receives at once.
 const LEAST_ROOM: usize = 2 * 1024;
 const MOST_ROOM: usize = 256 * 1024;
+/// A read that brought as much is followed by one that is offered the most: it will hardly bring much less, and has to be copied
+/// then.
+const NEARLY_MOST: usize = MOST_ROOM / 4 * 3;
 /// A read that filled its room is followed by one that is offered so many times as much.
 const GROWTH: usize = 8;
 
@@ -25,6 +29,8 @@ pub enum ReadPlan {
     Exact,
     /// The same; the kernel has said already how many bytes there are.
     Known(usize),
+    /// Into as much memory as a read may fill.
+    Most,
 }
 
 /// What recent reads suggest.
@@ -34,8 +40,8 @@ pub struct ReadSize {
     exact_for: u8,
     /// What the last read brought, or several times as much if it filled what it was offered.
     expected: usize,
-    /// What is there still, at the least; 0: not known.
-    left: usize,
+    /// The last one brought nearly as much as one may.
+    streams: bool,
 }
 
 impl ReadSize {
@@ -44,8 +50,8 @@ impl ReadSize {
     }
 
     pub fn plan(&self) -> ReadPlan {
-        if self.left >= MOST_ROOM {
-            ReadPlan::Known(self.left)
+        if self.streams {
+            ReadPlan::Most
         } else if self.exact_for > 0 {
             ReadPlan::Exact
         } else {
@@ -61,16 +67,11 @@ impl ReadSize {
         (self.expected + self.expected / 2).clamp(LEAST_ROOM, MOST_ROOM)
     }
 
-    /// A read brought `received` bytes of `offered`; `left` are known to be there still.
-    pub fn record(&mut self, received: usize, offered: usize, left: usize) {
-        self.left = left;
+    /// A read brought `received` bytes of `offered`.
+    pub fn record(&mut self, received: usize, offered: usize) {
+        self.streams = received >= NEARLY_MOST;
         self.exact_for = if received >= LARGE { SMALL_READS } else { self.exact_for.saturating_sub(1) };
         self.expected = if received < offered { received } else { received.saturating_mul(GROWTH) };
-    }
-
-    /// A read found nothing.
-    pub fn nothing_is_left(&mut self) {
-        self.left = 0;
     }
 }
 
@@ -82,25 +83,24 @@ mod tests {
     fn a_large_read_makes_the_next_ones_exact_until_four_small_ones_came() {
         let mut size = ReadSize::new();
         assert_eq!(size.plan(), ReadPlan::Scratch);
-        size.record(100, 2 * LARGE, 0);
+        size.record(100, 2 * LARGE);
         assert_eq!(size.plan(), ReadPlan::Scratch);
-        size.record(LARGE, 2 * LARGE, 0);
+        size.record(LARGE, 2 * LARGE);
         for _ in 0..SMALL_READS {
             assert_eq!(size.plan(), ReadPlan::Exact);
-            size.record(LARGE - 1, 2 * LARGE, 0);
+            size.record(LARGE - 1, 2 * LARGE);
         }
         assert_eq!(size.plan(), ReadPlan::Scratch);
     }
 
     #[test]
-    fn the_kernel_is_not_asked_while_a_whole_read_is_known_to_be_left() {
+    fn the_kernel_is_not_asked_while_reads_bring_nearly_the_most() {
         let mut size = ReadSize::new();
-        size.record(MOST_ROOM, MOST_ROOM, MOST_ROOM);
-        assert_eq!(size.plan(), ReadPlan::Known(MOST_ROOM));
-        size.record(MOST_ROOM, MOST_ROOM, MOST_ROOM - 1);
-        assert_eq!(size.plan(), ReadPlan::Exact);
-        size.record(MOST_ROOM, MOST_ROOM, MOST_ROOM);
-        size.nothing_is_left();
+        for _ in 0..3 {
+            size.record(NEARLY_MOST, MOST_ROOM);
+            assert_eq!(size.plan(), ReadPlan::Most);
+        }
+        size.record(NEARLY_MOST - 1, MOST_ROOM);
         assert_eq!(size.plan(), ReadPlan::Exact);
     }
 
@@ -108,13 +108,13 @@ mod tests {
     fn room_follows_the_last_read_and_grows_when_it_was_filled() {
         let mut size = ReadSize::new();
         assert_eq!(size.room(), LEAST_ROOM);
-        size.record(10_000, LARGE, 0);
+        size.record(10_000, LARGE);
         assert_eq!(size.room(), 15_000);
-        size.record(15_000, 15_000, 0);
+        size.record(15_000, 15_000);
         assert_eq!(size.room(), 15_000 * GROWTH * 3 / 2);
-        size.record(MOST_ROOM, MOST_ROOM, 0);
+        size.record(MOST_ROOM, MOST_ROOM);
         assert_eq!(size.room(), MOST_ROOM);
-        size.record(1, MOST_ROOM, 0);
+        size.record(1, MOST_ROOM);
         assert_eq!(size.room(), LEAST_ROOM);
     }
 }

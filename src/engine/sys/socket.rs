@@ -91,6 +91,11 @@ impl StreamSource {
         self.fd
     }
 
+    /// What it has received can be asked for again and again: each call takes what is there by then.
+    pub const fn is_tcp(self) -> bool {
+        matches!(self.call, ReadCall::Recv)
+    }
+
     /// As read(2). The flag says that there may be more although there was room.
     #[inline(always)]
     pub fn read(self, memory: &mut [u8]) -> Result<(usize, bool)> {
@@ -128,7 +133,7 @@ fn read_with_control_data(fd: RawFd, memory: &mut [MaybeUninit<u8>]) -> Result<(
 #[cfg(not(target_os = "linux"))]
 fn read_with_control_data(fd: RawFd, memory: &mut [MaybeUninit<u8>]) -> Result<(usize, bool)> {
     let count = file::read_uninit(fd, memory)?;
-    Ok((count, count < memory.len() && file::bytes_available(fd).is_ok_and(|left| left > 0)))
+    Ok((count, count < memory.len() && file::file::bytes_available(fd).is_ok_and(|left| left > 0)))
 }
 
 /// As `send`, also on a socket that would block.
@@ -158,6 +163,15 @@ fn family(fd: RawFd) -> Option<libc::c_int> {
 #[cfg(not(target_os = "linux"))]
 fn family(fd: RawFd) -> Option<libc::c_int> {
     local_address(fd).ok().map(|address| address.family())
+}
+
+/// Whether so much has been received, and not been read, that the peer of this stream cannot send: its receive buffer is full but
+/// for a part that the kernel keeps for itself. False if nobody knows.
+pub fn receive_buffer_is_full(fd: RawFd) -> bool {
+    let Some(size) = number_option(fd, libc::SO_RCVBUF).and_then(|size| usize::try_from(size).ok()) else {
+        return false;
+    };
+    file::bytes_available(fd).is_ok_and(|available| available > size / 16 * 15)
 }
 
 fn number_option(fd: RawFd, option: libc::c_int) -> Option<libc::c_int> {

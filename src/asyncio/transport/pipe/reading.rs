@@ -73,7 +73,7 @@ pub struct ReadPipeTransport {
 
 impl Inner {
     fn note_read(&mut self, count: usize) {
-        self.read_size.record(count, LARGEST_READ, 0);
+        self.read_size.record(count, LARGEST_READ);
         if count == LARGEST_READ && std::mem::replace(&mut self.growable, false) {
             // Refused by the kernel: it stays as it is.
             let _ = file::set_pipe_size(self.registration.fd, GROWN_PIPE);
