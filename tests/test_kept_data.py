@@ -72,6 +72,43 @@ async def deliver(loop, keeper, send):
         check(kept, number, size)
 
 
+class PieceKeeper(asyncio.Protocol):
+    """Keeps each third piece of a stream as it is, each third in one of the ways, and of the others what is in them."""
+
+    def __init__(self, done):
+        self.pieces, self.done = [], done
+
+    def data_received(self, data):
+        number = len(self.pieces)
+        if number % 3 == 0:
+            data = bytes(bytearray(data))
+        ways = list(KEEPERS)
+        how = ways[number // 3 % len(ways)] if number % 3 == 1 else "the object"
+        missing = data[:1] if how == "a part of a view" else b""
+        self.pieces.append((missing, *KEEPERS[how](data)))
+
+    def connection_lost(self, exc):
+        self.done.set_result(exc)
+
+
+def test_of_a_long_stream(run, loop):
+    """Received in blocks, which are used again when nobody has kept them."""
+    stream = b"".join(number.to_bytes(4, "little") for number in range(6_000_000))
+
+    async def main():
+        keeper = PieceKeeper(loop.create_future())
+        left, right = connected()
+        right.setblocking(False)
+        await loop.create_connection(lambda: keeper, sock=left)
+        with right:
+            await loop.sock_sendall(right, stream)
+        assert await keeper.done is None
+        received = b"".join(missing + bytes(back(kept)) for missing, kept, back in keeper.pieces)
+        assert received == stream
+
+    run(main)
+
+
 @pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET], ids=["unix", "tcp"])
 def test_of_a_stream(run, loop, family):
     async def main():

@@ -29,31 +29,50 @@ pub fn bytes_filled_by<E: From<PyErr>>(
     capacity: usize,
     fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
 ) -> Result<Bound<'_, PyAny>, E> {
-    let Ok(length) = ffi::Py_ssize_t::try_from(capacity) else {
-        return Err(PyMemoryError::new_err("buffer too large").into());
-    };
+    let object = unfilled_bytes(py, capacity)?;
+    // SAFETY: just made.
+    Ok(unsafe { fill_bytes(&object, capacity, fill) }?.unwrap_or(object))
+}
+
+/// A `bytes` that nothing was written to.
+///
+/// # Errors
+/// `MemoryError`.
+pub(super) fn unfilled_bytes(py: Python<'_>, capacity: usize) -> PyResult<Bound<'_, PyAny>> {
+    let length = ffi::Py_ssize_t::try_from(capacity).map_err(|_| PyMemoryError::new_err("buffer too large"))?;
     // SAFETY: attached; a null pointer asks for uninitialised contents.
-    let object = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(ptr::null(), length))? };
-    // SAFETY: a fresh bytes object that nobody else has seen may be written to; it has `capacity` bytes.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(ptr::null(), length)) }
+}
+
+/// Has `object` filled as `bytes_filled_by` does; what it returns is to be used in its place.
+///
+/// # Safety
+/// `object` is exactly a `bytes`, of `capacity` bytes, which nobody else has a reference to and nobody has hashed.
+pub(super) unsafe fn fill_bytes<'py, E: From<PyErr>>(
+    object: &Bound<'py, PyAny>,
+    capacity: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
+) -> Result<Option<Bound<'py, PyAny>>, E> {
+    // SAFETY: nobody else sees it, so it may be written to, by the caller's promise; it has `capacity` bytes.
     let memory = unsafe {
         std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(object.as_ptr()).cast::<MaybeUninit<u8>>(), capacity)
     };
     let filled = fill(memory)?;
     if filled >= capacity {
-        return Ok(object);
+        return Ok(None);
     }
     // There is one empty `bytes`.
     if filled < capacity / 4 * 3 || filled == 0 {
         // SAFETY: the first `filled` bytes are initialised by `fill`'s contract.
         let part = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<u8>(), filled) };
-        if let Ok(copy) = objects::bytes(py, part) {
-            return Ok(copy);
+        if let Ok(copy) = objects::bytes(object.py(), part) {
+            return Ok(Some(copy));
         }
         // No memory for a copy: what was received is worth more than what is given away.
     }
-    // SAFETY: fresh, and `filled` is less than `capacity`.
-    unsafe { cut(&object, filled) };
-    Ok(object)
+    // SAFETY: nobody else sees it, and `filled` is less than `capacity`.
+    unsafe { cut(object, filled) };
+    Ok(None)
 }
 
 /// Makes a `bytes` end at `length`; its memory stays as long as it is. Needs no memory, so it cannot fail.

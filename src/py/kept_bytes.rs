@@ -11,17 +11,21 @@
 //! kept.
 #![expect(unsafe_code, reason = "contents of an object that nobody refers to")]
 
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::buffer;
 use super::loop_owned::LoopOwned;
 use super::objects;
 
 /// Shorter ones are as quickly made by CPython's own allocator.
 const SHORTEST: usize = 480;
-const LONGEST: usize = 64 * 1024;
+/// As much as a stream receives at once. libc gives blocks of that size back to the system, and fetches them again page by page,
+/// where the threshold for mmap has been set (mallopt(3)).
+const LONGEST: usize = 256 * 1024;
 
 /// See the module's documentation.
 pub struct KeptBytes(LoopOwned<Option<Py<PyAny>>>);
@@ -45,6 +49,34 @@ impl KeptBytes {
             ptr::copy_nonoverlapping(data.as_ptr(), ffi::PyBytes_AsString(object.as_ptr()).cast::<u8>(), data.len());
         }
         Ok(object)
+    }
+
+    /// `buffer::bytes_filled_by`.
+    ///
+    /// # Errors
+    /// What `fill` returns, or `MemoryError` before it is called.
+    pub fn filled_by<'py, E: From<PyErr>>(
+        &self,
+        py: Python<'py>,
+        capacity: usize,
+        fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
+    ) -> Result<Bound<'py, PyAny>, E> {
+        let object = match self.0.with(py, |kept| kept.take_if(|kept| length(kept) == capacity)) {
+            Some(object) => object.into_bound(py),
+            None => buffer::unfilled_bytes(py, capacity)?,
+        };
+        // SAFETY: of that length; just made, or as in `bytes`.
+        match unsafe { buffer::fill_bytes(&object, capacity, fill) } {
+            Ok(None) => Ok(object),
+            Ok(Some(other)) => {
+                self.keep(object);
+                Ok(other)
+            }
+            Err(error) => {
+                self.keep(object);
+                Err(error)
+            }
+        }
     }
 
     /// Takes back what `bytes` or another function of this crate has made, unless somebody has kept it, or knows its hash.

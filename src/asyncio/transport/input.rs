@@ -11,7 +11,6 @@ use crate::engine;
 use crate::engine::stream::read_size::ReadPlan;
 use crate::engine::sys::file;
 use crate::engine::sys::socket::StreamSource;
-use crate::py::buffer::bytes_filled_by;
 
 /// How a read into memory ended.
 pub enum Received<T> {
@@ -71,13 +70,13 @@ pub fn receive<'py>(
         ReadPlan::Scratch => 0,
         ReadPlan::Exact => file::bytes_available(source.fd()).unwrap_or_default(),
         ReadPlan::Known(available) => available,
-        ReadPlan::Most => return receive_most(py, source, largest),
+        ReadPlan::Most => return receive_most(py, event_loop, source, largest),
     };
     if available == 0 {
         receive_small(py, event_loop, source)
     } else {
         let capacity = available.min(largest);
-        receive_large(py, source, capacity, Some(available - capacity))
+        receive_large(py, event_loop, source, capacity, Some(available - capacity))
     }
 }
 
@@ -103,12 +102,13 @@ fn receive_small<'py>(
 
 fn receive_large<'py>(
     py: Python<'py>,
+    event_loop: &LoopCore,
     source: StreamSource,
     capacity: usize,
     left: Option<usize>,
 ) -> PyResult<(Received<Bound<'py, PyAny>>, Offer)> {
     let mut stopped = false;
-    let outcome = bytes_filled_by(py, capacity, |memory| {
+    let outcome = event_loop.kept_bytes.filled_by(py, capacity, |memory| {
         let count;
         (count, stopped) = source.read_uninit(memory).map_err(ReceiveError::Kernel)?;
         Ok(count)
@@ -118,13 +118,14 @@ fn receive_large<'py>(
 
 /// Of a stream that fills whole blocks: goes on until the block is full or nothing is left. Pieces that are taken right after they
 /// were sent are copied faster than what has become old, by a sixth, and the program is called less often.
-fn receive_most(
-    py: Python<'_>,
+fn receive_most<'py>(
+    py: Python<'py>,
+    event_loop: &LoopCore,
     source: StreamSource,
     capacity: usize,
-) -> PyResult<(Received<Bound<'_, PyAny>>, Offer)> {
+) -> PyResult<(Received<Bound<'py, PyAny>>, Offer)> {
     let mut offer = Offer::of(capacity, false);
-    let outcome = bytes_filled_by(py, capacity, |memory| {
+    let outcome = event_loop.kept_bytes.filled_by(py, capacity, |memory| {
         let mut count;
         (count, offer.stopped) = source.read_uninit(memory).map_err(ReceiveError::Kernel)?;
         while source.is_tcp() && count > 0 && count < capacity {
