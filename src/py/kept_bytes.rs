@@ -23,16 +23,21 @@ use super::objects;
 
 /// Shorter ones are as quickly made by CPython's own allocator.
 const SHORTEST: usize = 480;
-/// As much as a stream receives at once. libc gives blocks of that size back to the system, and fetches them again page by page,
-/// where the threshold for mmap has been set (mallopt(3)).
-const LONGEST: usize = 256 * 1024;
+const LONGEST: usize = 64 * 1024;
+/// As much as is received at once of a stream. libc gives blocks of that size back to the system, and fetches them again page by
+/// page, where the threshold for mmap has been set (mallopt(3)).
+pub const BLOCK: usize = 256 * 1024;
 
 /// See the module's documentation.
-pub struct KeptBytes(LoopOwned<Option<Py<PyAny>>>);
+pub struct KeptBytes {
+    message: LoopOwned<Option<Py<PyAny>>>,
+    /// What a stream is received into by turns with shorter pieces, which do not take its place.
+    block: LoopOwned<Option<Py<PyAny>>>,
+}
 
 impl KeptBytes {
     pub const fn new() -> Self {
-        Self(LoopOwned::new(None))
+        Self { message: LoopOwned::new(None), block: LoopOwned::new(None) }
     }
 
     /// `bytes(data)`.
@@ -41,7 +46,7 @@ impl KeptBytes {
     /// `MemoryError`.
     #[inline]
     pub fn bytes<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        let kept = self.0.with(py, |kept| kept.take_if(|kept| length(kept) == data.len()));
+        let kept = self.message.with(py, |kept| kept.take_if(|kept| length(kept) == data.len()));
         let Some(object) = kept else { return objects::bytes(py, data) };
         let object = object.into_bound(py);
         // SAFETY: `keep` took an exact `bytes` that nobody else referred to and nobody had hashed; it is as long as `data`.
@@ -51,22 +56,21 @@ impl KeptBytes {
         Ok(object)
     }
 
-    /// `buffer::bytes_filled_by`.
+    /// `buffer::bytes_filled_by`, of a block.
     ///
     /// # Errors
     /// What `fill` returns, or `MemoryError` before it is called.
-    pub fn filled_by<'py, E: From<PyErr>>(
+    pub fn filled_block<'py, E: From<PyErr>>(
         &self,
         py: Python<'py>,
-        capacity: usize,
         fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
     ) -> Result<Bound<'py, PyAny>, E> {
-        let object = match self.0.with(py, |kept| kept.take_if(|kept| length(kept) == capacity)) {
+        let object = match self.block.with(py, Option::take) {
             Some(object) => object.into_bound(py),
-            None => buffer::unfilled_bytes(py, capacity)?,
+            None => buffer::unfilled_bytes(py, BLOCK)?,
         };
         // SAFETY: of that length; just made, or as in `bytes`.
-        match unsafe { buffer::fill_bytes(&object, capacity, fill) } {
+        match unsafe { buffer::fill_bytes(&object, BLOCK, fill) } {
             Ok(None) => Ok(object),
             Ok(Some(other)) => {
                 self.keep(object);
@@ -86,7 +90,12 @@ impl KeptBytes {
             return;
         }
         let py = object.py();
-        let _other = self.0.with(py, |kept| kept.replace(object.unbind()));
+        let place = match length(object.as_unbound()) {
+            SHORTEST..=LONGEST => &self.message,
+            BLOCK => &self.block,
+            _ => return,
+        };
+        let _other = place.with(py, |kept| kept.replace(object.unbind()));
     }
 }
 
@@ -97,7 +106,7 @@ fn length(object: &Py<PyAny>) -> usize {
     unsafe { (*object.as_ptr().cast::<ffi::PyVarObject>()).ob_size as usize }
 }
 
-/// Whether it is a `bytes` worth keeping that only the caller refers to, and of which nothing is known.
+/// Whether it is a `bytes` that only the caller refers to, and of which nothing is known.
 #[inline]
 fn is_ours_alone(object: &Bound<'_, PyAny>) -> bool {
     let raw = object.as_ptr();
@@ -108,6 +117,6 @@ fn is_ours_alone(object: &Bound<'_, PyAny>) -> bool {
         }
         #[cfg_attr(Py_3_11, expect(deprecated, reason = "there is no other way to know"))]
         let hash = (*raw.cast::<ffi::PyBytesObject>()).ob_shash;
-        hash == -1 && (SHORTEST..=LONGEST).contains(&length(object.as_unbound()))
+        hash == -1
     }
 }

@@ -11,6 +11,8 @@ use crate::engine;
 use crate::engine::stream::read_size::ReadPlan;
 use crate::engine::sys::file;
 use crate::engine::sys::socket::StreamSource;
+use crate::py::buffer::bytes_filled_by;
+use crate::py::kept_bytes::BLOCK;
 
 /// How a read into memory ended.
 pub enum Received<T> {
@@ -70,13 +72,13 @@ pub fn receive<'py>(
         ReadPlan::Scratch => 0,
         ReadPlan::Exact => file::bytes_available(source.fd()).unwrap_or_default(),
         ReadPlan::Known(available) => available,
-        ReadPlan::Most => return receive_most(py, event_loop, source, largest),
+        ReadPlan::Most => return receive_block(py, event_loop, source),
     };
     if available == 0 {
         receive_small(py, event_loop, source)
     } else {
         let capacity = available.min(largest);
-        receive_large(py, event_loop, source, capacity, Some(available - capacity))
+        receive_large(py, source, capacity, Some(available - capacity))
     }
 }
 
@@ -102,13 +104,12 @@ fn receive_small<'py>(
 
 fn receive_large<'py>(
     py: Python<'py>,
-    event_loop: &LoopCore,
     source: StreamSource,
     capacity: usize,
     left: Option<usize>,
 ) -> PyResult<(Received<Bound<'py, PyAny>>, Offer)> {
     let mut stopped = false;
-    let outcome = event_loop.kept_bytes.filled_by(py, capacity, |memory| {
+    let outcome = bytes_filled_by(py, capacity, |memory| {
         let count;
         (count, stopped) = source.read_uninit(memory).map_err(ReceiveError::Kernel)?;
         Ok(count)
@@ -118,17 +119,16 @@ fn receive_large<'py>(
 
 /// Of a stream that fills whole blocks: goes on until the block is full or nothing is left. Pieces that are taken right after they
 /// were sent are copied faster than what has become old, by a sixth, and the program is called less often.
-fn receive_most<'py>(
+fn receive_block<'py>(
     py: Python<'py>,
     event_loop: &LoopCore,
     source: StreamSource,
-    capacity: usize,
 ) -> PyResult<(Received<Bound<'py, PyAny>>, Offer)> {
-    let mut offer = Offer::of(capacity, false);
-    let outcome = event_loop.kept_bytes.filled_by(py, capacity, |memory| {
+    let mut offer = Offer::of(BLOCK, false);
+    let outcome = event_loop.kept_bytes.filled_block(py, |memory| {
         let mut count;
         (count, offer.stopped) = source.read_uninit(memory).map_err(ReceiveError::Kernel)?;
-        while source.is_tcp() && count > 0 && count < capacity {
+        while source.is_tcp() && count > 0 && count < BLOCK {
             match source.read_uninit(&mut memory[count..]) {
                 // The end of the stream is told again.
                 Ok((0, _)) => {

@@ -23,11 +23,12 @@ use crate::py::byte_array::extended_by;
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
+use crate::py::kept_bytes::BLOCK;
 use crate::py::names::name;
 use crate::py::objects;
 
 /// What one call of asyncio's loop receives at the most.
-const LARGEST_READ: usize = 256 * 1024;
+const LARGEST_READ: usize = BLOCK;
 
 const READ_ERROR: &str = "Fatal read error on socket transport";
 

@@ -29,7 +29,7 @@ pub enum ReadPlan {
     Exact,
     /// The same; the kernel has said already how many bytes there are.
     Known(usize),
-    /// Into as much memory as a read may fill.
+    /// Into as much memory as asyncio receives at once.
     Most,
 }
 
