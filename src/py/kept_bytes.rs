@@ -20,13 +20,14 @@ use pyo3::prelude::*;
 use super::buffer;
 use super::loop_owned::LoopOwned;
 use super::objects;
+use crate::engine::stream::read_size::MOST_ROOM;
 
 /// Shorter ones are as quickly made by CPython's own allocator.
 const SHORTEST: usize = 480;
 const LONGEST: usize = 64 * 1024;
 /// As much as is received at once of a stream. libc gives blocks of that size back to the system, and fetches them again page by
 /// page, where the threshold for mmap has been set (mallopt(3)).
-pub const BLOCK: usize = 256 * 1024;
+pub const BLOCK: usize = MOST_ROOM;
 
 /// See the module's documentation.
 pub struct KeptBytes {

@@ -15,20 +15,17 @@ use super::tls::connection::TlsConnection;
 use crate::asyncio::event_loop::report::ends_the_run;
 use crate::asyncio::protocol::ProtocolKind;
 use crate::asyncio::streams::Feed;
+use crate::engine;
 use crate::engine::reactor::Readiness;
-use crate::engine::stream::read_size::ReadPlan;
+use crate::engine::stream::read_size::{ReadPlan, MOST_ROOM};
 use crate::engine::sys::socket::StreamSource;
 use crate::py::buffer::WritableBuffer;
 use crate::py::byte_array::extended_by;
 use crate::py::call;
 use crate::py::error::os_error;
 use crate::py::imports::imports;
-use crate::py::kept_bytes::BLOCK;
 use crate::py::names::name;
 use crate::py::objects;
-
-/// What one call of asyncio's loop receives at the most.
-const LARGEST_READ: usize = BLOCK;
 
 const READ_ERROR: &str = "Fatal read error on socket transport";
 
@@ -37,6 +34,8 @@ struct Plan {
     source: StreamSource,
     size: ReadPlan,
     room: usize,
+    /// How it ends, if that is known: nothing is read then.
+    failed: Option<engine::Error>,
     kind: ProtocolKind,
     protocol: Py<PyAny>,
     context: Py<PyAny>,
@@ -99,8 +98,8 @@ impl StreamTransport {
         let Some(plan) = slf.get().inner.with(py, |inner| inner.plan_read(py)) else {
             return Self::watch_edges(slf);
         };
-        if let Some(error) = slf.get().inner.with(py, |inner| inner.read_error.take()) {
-            return Self::no_data(slf, &plan, &Received::<()>::Failed(error));
+        if let Some(error) = &plan.failed {
+            return Self::no_data(slf, &plan, &Received::<()>::Failed(error.clone()));
         }
         match plan.kind {
             ProtocolKind::Streaming => Self::receive_bytes(slf, &plan),
@@ -112,7 +111,7 @@ impl StreamTransport {
 
     fn receive_bytes(slf: &Bound<'_, Self>, plan: &Plan) -> PyResult<()> {
         let py = slf.py();
-        let outcome = input::receive(py, slf.get().event_loop.get(), plan.source, plan.size, LARGEST_READ);
+        let outcome = input::receive(py, slf.get().event_loop.get(), plan.source, plan.size, MOST_ROOM);
         let (received, offer) = match outcome {
             Ok(received) => received,
             Err(error) => return Self::fatal_error(slf, error, READ_ERROR),
@@ -279,17 +278,20 @@ impl StreamTransport {
 
 impl Inner {
     /// `None`: nobody wants data now; `readable` keeps the event.
-    fn plan_read(&self, py: Python<'_>) -> Option<Plan> {
+    fn plan_read(&mut self, py: Python<'_>) -> Option<Plan> {
         if !self.started || !self.life.is_reading() || self.life.is_lost() || self.life.is_at_end() {
             return None;
         }
+        let protocol = self.protocol.as_ref()?.clone_ref(py);
+        let context = self.read_context.as_ref()?.clone_ref(py);
         Some(Plan {
             source: self.source(),
             size: self.read_size.plan(),
             room: self.read_size.room(),
+            failed: self.read_error.take(),
             kind: self.kind,
-            protocol: self.protocol.as_ref()?.clone_ref(py),
-            context: self.read_context.as_ref()?.clone_ref(py),
+            protocol,
+            context,
         })
     }
 }

@@ -13,7 +13,7 @@ const SMALL_READS: u8 = 4;
 /// Bytes of room for a read, at the least and at the most. The least is cheap to make and enough for most messages; the
 /// most is what asyncio receives at once.
 const LEAST_ROOM: usize = 2 * 1024;
-const MOST_ROOM: usize = 256 * 1024;
+pub const MOST_ROOM: usize = 256 * 1024;
 /// A read that brought as much is followed by one that is offered the most: it will hardly bring much less, and has to be copied
 /// then.
 const NEARLY_MOST: usize = MOST_ROOM / 4 * 3;

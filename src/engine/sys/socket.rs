@@ -133,7 +133,7 @@ fn read_with_control_data(fd: RawFd, memory: &mut [MaybeUninit<u8>]) -> Result<(
 #[cfg(not(target_os = "linux"))]
 fn read_with_control_data(fd: RawFd, memory: &mut [MaybeUninit<u8>]) -> Result<(usize, bool)> {
     let count = file::read_uninit(fd, memory)?;
-    Ok((count, count < memory.len() && file::file::bytes_available(fd).is_ok_and(|left| left > 0)))
+    Ok((count, count < memory.len() && file::bytes_available(fd).is_ok_and(|left| left > 0)))
 }
 
 /// As `send`, also on a socket that would block.
